@@ -1,0 +1,33 @@
+"""nmri3d: Neural MRI in 3D. Five scans of a language model, painted on a cortical surface.
+
+    import nmri3d
+
+    model = nmri3d.load("smollm2-135m")
+    scan = nmri3d.scan(model, "fMRI", "The capital of France is")
+    nmri3d.Brain(model).show(scan, token=4).screenshot("brain.png")
+
+Importing this package imports neither torch nor vtk: each name is loaded when it is first used.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+import lazy_loader
+
+try:
+    __version__ = version("nmri3d")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+unknown"
+
+__getattr__, __dir__, _public = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "atlas": ["Atlas"],
+        "components": ["ComponentTable"],
+        "errors": ["Nmri3dError"],
+        "jupyter": ["Brain"],
+        "models": ["load"],
+        "results": ["Provenance", "Scan", "open_scan"],
+        "scans": ["scan"],
+    },
+)
+__all__ = [*_public, "__version__"]

