@@ -37,7 +37,7 @@ class ComponentKey(NamedTuple):
 
     kind: str
     layer: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a key
 
 
 def component_id(kind: str, layer: int = -1, index: int = -1) -> str:

@@ -111,8 +111,7 @@ class Scan:
         """Values as a long table: one row a (step, component)."""
         import pandas
 
-        steps, rows = np.indices(self.values.shape)
-        steps, rows = steps.ravel(), rows.ravel()
+        steps, rows = (index.ravel() for index in np.indices(self.values.shape))
         table = self.components
         columns: dict[str, Any] = {"step": steps}
         if self.tokens:
@@ -190,6 +189,11 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
 
 def _write_npz(target: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write beside the target and rename, so that a reader never sees half a file."""
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise InputError(
+                f"{name} holds Python objects, which only pickle could save; give it a numeric or text dtype"
+            )
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     try:

@@ -15,8 +15,8 @@ Left out: edits and gradients, which come with perturbations and circuits.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -30,6 +30,10 @@ Reducer = Callable[["torch.Tensor"], Any]
 
 Progress = Callable[[float, str], None]
 """Called with the share done (0 to 1) and what is being done; raises `Cancelled` to withdraw the work."""
+
+
+Reduction = Literal["l2_norm", "max", "mean", "whole"]
+"""Over d_model: Euclidean norm, largest absolute entry, mean absolute entry, or none."""
 
 
 def no_progress(share: float, what: str) -> None:
@@ -97,16 +101,18 @@ class Run:
     logits: Any = None
 
 
-@dataclass(frozen=True, eq=False)
-class WeightSlices:
-    """The undivided weights of one component, by matrix name, as float32 arrays (views where possible).
+class WritePlan(Protocol):
+    """What to read in a pass so that every component's write is known, and how to put it together.
 
-    A head: W_Q [d_model, d_head], W_K and W_V (of the K/V head that it reads), W_O [d_head, d_model]. An MLP: W_in,
-    W_gate where there is one, W_out. embed: W_E, W_pos where learned. unembed: W_U.
+    `collect(run)` gives float32 [steps, components], or [steps, components, d_model] for whole writes; NaN on rows that
+    write nothing or were not asked for.
     """
 
-    component: str
-    matrices: Mapping[str, np.ndarray] = field(default_factory=dict)
+    @property
+    def reads(self) -> Mapping[str, Reducer]: ...
+
+    @property
+    def collect(self) -> Callable[[Run], np.ndarray]: ...
 
 
 @runtime_checkable
@@ -129,6 +135,10 @@ class Backend(Protocol):
         """Cut a prompt into steps. Raises InputError for no text, empty text, or more steps than the context holds."""
         ...
 
+    def token_text(self, token: int) -> str:
+        """Text of one token id, as on a chip."""
+        ...
+
     def run(
         self,
         stimulus: Stimulus,
@@ -143,8 +153,20 @@ class Backend(Protocol):
         """
         ...
 
-    def weights(self, row: int) -> WeightSlices:
-        """Weights of one component row."""
+    def write_plan(self, reduction: Reduction, layers: frozenset[int]) -> WritePlan:
+        """Plan to read the writes of the components of these layers (and the embedding), reduced over d_model."""
+        ...
+
+    def weights(self, row: int) -> Mapping[str, torch.Tensor]:
+        """Undivided weight matrices of one component by name, as views of the live weights: not to be written to.
+
+        A head: W_Q [d_model, d_head], W_K and W_V (of the K/V head that it reads), W_O [d_head, d_model]. An MLP: W_in,
+        W_gate where there is one, W_out. embed: W_E, W_pos where learned. unembed: W_U. attn_bias: b_O.
+        """
+        ...
+
+    def circuit_spectra(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Singular values of every head's W_V W_O and W_Q W_K^T, each [heads, d_head], descending."""
         ...
 
     def layout_features(self) -> np.ndarray:

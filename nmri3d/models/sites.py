@@ -1,0 +1,151 @@
+"""Where to hook: the canonical names of a Hugging Face model's sites, and the modules that they stand for.
+
+TransformerLens' architecture adapter tells, for each family, which Hugging Face module is `blocks.3.attn.o` and so on.
+The hooks are then put on the plain Hugging Face modules: numbers are Hugging Face's own, and a pass costs no more than
+its hooks. `TransformerBridge` itself replaces modules and slows the forward pass, so it is built beside the model.
+
+Left out: mixtures of experts, state-space blocks and encoder-decoders, which have no `attn.o` and `mlp.out` in each
+block; they are refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from nmri3d.errors import UnsupportedModelError
+
+
+@dataclass(frozen=True)
+class Site:
+    """A module and what of it is read: its first input, its output, or (post-norms) the frozen scale that it applied."""
+
+    module: nn.Module
+    reads: Literal["input", "output", "post_norm_scale"]
+    is_heads: bool = False
+
+
+@dataclass(frozen=True)
+class Block:
+    """Modules of one transformer block; None where the architecture has none."""
+
+    block: nn.Module
+    norm_before_attn: nn.Module | None
+    attn: nn.Module
+    attn_out: nn.Module
+    norm_after_attn: nn.Module | None
+    norm_before_mlp: nn.Module | None
+    mlp: nn.Module
+    mlp_out: nn.Module
+    norm_after_mlp: nn.Module | None
+
+
+@dataclass(frozen=True)
+class ModuleMap:
+    """The modules of a decoder-only transformer by role."""
+
+    embed: nn.Module
+    pos_embed: nn.Module | None
+    blocks: tuple[Block, ...]
+    final_norm: nn.Module
+    unembed: nn.Module
+    parallel: bool
+
+    @property
+    def has_post_norm(self) -> bool:
+        return any(block.norm_after_attn is not None or block.norm_after_mlp is not None for block in self.blocks)
+
+
+def weight_of(module: nn.Module) -> torch.Tensor:
+    """The live weight of a module, detached."""
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight.detach()
+
+
+def bias_of(module: nn.Module) -> torch.Tensor | None:
+    """The live bias of a module, detached; None where it has none."""
+    bias = getattr(module, "bias", None)
+    return bias.detach() if isinstance(bias, torch.Tensor) else None
+
+
+def module_map(hf_model: nn.Module, adapter: Any, *, parallel: bool) -> ModuleMap:
+    """Find the modules that the adapter's component mapping names in a Hugging Face model.
+
+    Raises UnsupportedModelError, naming what is missing, for an architecture without these parts in every block.
+    """
+    names = adapter.component_mapping
+    architecture = type(hf_model).__name__
+
+    def find(root: nn.Module, path: str | None, role: str) -> nn.Module:
+        try:
+            return root.get_submodule(path or "")
+        except AttributeError:
+            raise UnsupportedModelError(
+                f"{architecture} has no module {path!r}, which should be its {role}; nmri3d scans decoder-only "
+                "transformers with attention and an MLP in every block"
+            ) from None
+
+    def optional(root: nn.Module, parts: Mapping[str, Any], key: str) -> nn.Module | None:
+        return find(root, parts[key].name, key) if key in parts else None
+
+    missing = [role for role in ("embed", "blocks", "ln_final", "unembed") if role not in names]
+    parts = {} if missing else names["blocks"].submodules
+    missing += [f"blocks.{role}" for role in ("attn", "mlp") if role not in parts]
+    if not missing:
+        missing += [f"blocks.{role}.{out}" for role, out in (("attn", "o"), ("mlp", "out"))
+                    if out not in (parts[role].submodules or {})]  # fmt: skip
+    if missing:
+        raise UnsupportedModelError(
+            f"{architecture} has no {', '.join(missing)}; nmri3d scans decoder-only transformers with attention and an "
+            "MLP in every block (GPT-2, Pythia, Llama, Qwen, Gemma, Mistral, Phi and their kin)"
+        )
+    blocks = []
+    for block in find(hf_model, names["blocks"].name, "list of blocks").children():
+        attn = find(block, parts["attn"].name, "attention")
+        mlp = find(block, parts["mlp"].name, "MLP")
+        blocks.append(
+            Block(
+                block=block,
+                norm_before_attn=optional(block, parts, "ln1"),
+                attn=attn,
+                attn_out=find(attn, parts["attn"].submodules["o"].name, "attention output projection"),
+                norm_after_attn=optional(block, parts, "ln1_post"),
+                norm_before_mlp=optional(block, parts, "ln2"),
+                mlp=mlp,
+                mlp_out=find(mlp, parts["mlp"].submodules["out"].name, "MLP output projection"),
+                norm_after_mlp=optional(block, parts, "ln2_post"),
+            )
+        )
+    return ModuleMap(
+        embed=find(hf_model, names["embed"].name, "embedding"),
+        pos_embed=optional(hf_model, names, "pos_embed"),
+        blocks=tuple(blocks),
+        final_norm=find(hf_model, names["ln_final"].name, "final norm"),
+        unembed=find(hf_model, names["unembed"].name, "unembedding"),
+        parallel=parallel,
+    )
+
+
+def sites(modules: ModuleMap) -> dict[str, Site]:
+    """Every readable site by its canonical name (see `nmri3d.models.backend`)."""
+    found = {
+        "hook_embed": Site(modules.blocks[0].block, "input"),
+        "hook_resid_final": Site(modules.final_norm, "input"),
+    }
+    for layer, block in enumerate(modules.blocks):
+        name = f"blocks.{layer}"
+        found[f"{name}.hook_resid_pre"] = Site(block.block, "input")
+        found[f"{name}.attn.hook_z"] = Site(block.attn_out, "input", is_heads=True)
+        found[f"{name}.hook_attn_out"] = Site(block.norm_after_attn or block.attn_out, "output")
+        found[f"{name}.mlp.hook_post"] = Site(block.mlp_out, "input")
+        found[f"{name}.hook_mlp_out"] = Site(block.norm_after_mlp or block.mlp_out, "output")
+        if not modules.parallel and block.norm_before_mlp is not None:
+            found[f"{name}.hook_resid_mid"] = Site(block.norm_before_mlp, "input")
+        if block.norm_after_attn is not None:
+            found[f"{name}.attn.post_norm_scale"] = Site(block.norm_after_attn, "post_norm_scale")
+    return found
