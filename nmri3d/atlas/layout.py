@@ -1,0 +1,190 @@
+"""Where components belong before parcels are cut: hemisphere, depth, share of area, starting point on the sphere.
+
+`anatomical`: depth runs from the occipital pole (the embedding) to the frontal pole (the unembedding), along the y
+axis of the sphere. Heads lie on the left hemisphere, MLPs on the right; where a model has only one of the two, half of
+each layer lies on either side, the similar together. Embedding and unembedding take a fixed share of the right
+hemisphere at its poles. The rest stand in rows around the axis, as high as a cell is wide, so that a row holds a few
+layers; within what depth allows, components with similar features lie side by side.
+
+Convention. Shares are of a hemisphere and sum to 1 on each. `depth` is the layer, -1 for the embedding and the number
+of layers for the unembedding.
+
+Left out: components without a place (`ComponentTable.cortical`), such as attention output biases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nmri3d.atlas.power import Domain
+from nmri3d.components import ComponentTable
+from nmri3d.errors import InputError
+
+LAYOUTS = ("anatomical",)
+
+POLE_SHARE = 0.04
+"""Share of the right hemisphere that the embedding takes, and the unembedding."""
+
+MIN_FACES = 20
+"""A parcel is at least as large as so many mean faces of the uncut mesh."""
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """The k components of one hemisphere.
+
+    rows   int64 [k], rows of the component table, by depth
+    depth  float64 [k]
+    share  float64 [k], of the hemisphere's area; sums to 1
+    pole   int [k]: -1 at the posterior pole, 1 at the anterior pole, else 0
+    """
+
+    rows: np.ndarray
+    depth: np.ndarray
+    share: np.ndarray
+    pole: np.ndarray
+
+    @property
+    def share_when_even(self) -> np.ndarray:
+        """float64 [k]: the shares if all but the poles had the same."""
+        inner = self.pole == 0
+        return np.where(inner, self.share[inner].sum() / max(inner.sum(), 1), self.share)
+
+
+def place_anatomical(
+    components: ComponentTable, features: np.ndarray, area: str, min_share: tuple[float, float]
+) -> tuple[Placement, Placement]:
+    """Left and right hemisphere's components and shares.
+
+    `min_share` is the least share a component may have on each hemisphere. Raises InputError where the components are
+    too few to cover two hemispheres.
+    """
+    heads, mlps, poles = components.rows("head"), components.rows("mlp"), _pole_rows(components)
+    left, right = heads, mlps
+    if not len(heads) or not len(mlps):
+        left, right = _halve(np.concatenate([heads, mlps]), components, features)
+    right = np.concatenate([right, poles])
+    if not len(left) or not len(right):
+        raise InputError(
+            f"an atlas needs components on both hemispheres, and this model has {len(components.cortical)} with a place "
+            "on the cortex; it needs at least two heads or MLPs, or one of them and an embedding"
+        )
+    return (
+        _placement(left, components, area, min_share[0]),
+        _placement(right, components, area, min_share[1]),
+    )
+
+
+def _pole_rows(components: ComponentTable) -> np.ndarray:
+    return np.concatenate([components.rows("embed"), components.rows("unembed")])
+
+
+def _halve(rows: np.ndarray, components: ComponentTable, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two halves of every layer, split along the first principal component; an odd one goes to the smaller half."""
+    if not len(rows):
+        return rows, rows
+    score = principal_component(features[rows])
+    left: list[int] = []
+    right: list[int] = []
+    for layer in np.unique(components.layer[rows]):
+        inside = np.flatnonzero(components.layer[rows] == layer)
+        inside = inside[np.argsort(score[inside], kind="stable")]
+        middle = (len(inside) + (len(left) <= len(right))) // 2
+        left += rows[inside[:middle]].tolist()
+        right += rows[inside[middle:]].tolist()
+    return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
+
+
+def _placement(rows: np.ndarray, components: ComponentTable, area: str, min_share: float) -> Placement:
+    kind = components.kind[rows]
+    pole = np.where(kind == "embed", -1, np.where(kind == "unembed", 1, 0))
+    n_layers = int(components.layer.max(initial=-1)) + 1
+    depth = np.where(pole == -1, -1, np.where(pole == 1, n_layers, components.layer[rows])).astype(np.float64)
+    order = np.argsort(depth, kind="stable")
+    rows, pole, depth = rows[order], pole[order], depth[order]
+    inner = pole == 0
+    share = np.full(len(rows), POLE_SHARE)
+    if inner.any():
+        weight = components.n_params[rows[inner]].astype(np.float64) if area == "parameters" else np.ones(inner.sum())
+        rest = 1 - POLE_SHARE * (~inner).sum()
+        share[inner] = rest * shares_above(weight, min_share / rest)
+    else:
+        share[:] = 1 / len(rows)
+    return Placement(rows, depth, share, pole)
+
+
+def shares_above(weight: np.ndarray, least: float) -> np.ndarray:
+    """float64 [k]: shares proportional to `weight` [k], none under `least`, summing to 1."""
+    weight = np.asarray(weight, dtype=np.float64)
+    if weight.sum() <= 0:
+        weight = np.ones_like(weight)
+    raised = np.zeros(len(weight), dtype=bool)
+    while True:
+        free = 1 - least * raised.sum()
+        total = weight[~raised].sum()
+        share = np.where(raised, least, free * weight / total if total > 0 else 1 / len(weight))
+        low = ~raised & (share < least)
+        if not low.any():
+            return share / share.sum()
+        raised |= low
+
+
+def centered(features: np.ndarray) -> np.ndarray:
+    """float64 [k, d]: features less their mean, on which no distance depends but rounding does."""
+    features = np.asarray(features, dtype=np.float64)
+    return features - features.mean(axis=0)
+
+
+def principal_component(features: np.ndarray) -> np.ndarray:
+    """float64 [k]: score on the first principal component, its sign fixed by its largest loading."""
+    values = centered(features)
+    if not values.any():
+        return np.zeros(len(values))
+    _, _, axes = np.linalg.svd(values, full_matrices=False)
+    axis = axes[0] * np.sign(axes[0][np.argmax(np.abs(axes[0]))])
+    return values @ axis
+
+
+def starting_seeds(domain: Domain, placement: Placement, features: np.ndarray, wall_center: np.ndarray) -> np.ndarray:
+    """float64 [k, 3]: unit vectors, in rows around the y axis, denser where the domain has more mass."""
+    points, mass = domain.points[domain.faces].mean(axis=1), domain.mass / domain.mass.sum()
+    seeds = np.zeros((len(placement.rows), 3))
+    seeds[placement.pole != 0, 1] = placement.pole[placement.pole != 0]
+    inner = np.flatnonzero(placement.pole == 0)
+    if not len(inner):
+        return seeds
+    # Depth as an angle from the posterior pole, and the longitude counted from the medial wall on.
+    angle = np.arccos(np.clip(-points[:, 1], -1, 1))
+    toward = np.arctan2(wall_center[2], wall_center[0])
+    longitude = np.mod(np.arctan2(points[:, 2], points[:, 0]) - toward, 2 * np.pi)
+    by_angle = np.argsort(angle, kind="stable")
+    cumulative = np.cumsum(mass[by_angle])
+    start = placement.share[placement.pole == -1].sum()
+    stop = 1 - placement.share[placement.pole == 1].sum()
+    bounds = np.interp([start, stop], cumulative, angle[by_angle])
+    cell = domain.size.sum() / len(placement.rows)
+    n_rows = max(1, round((bounds[1] - bounds[0]) / (0.93 * np.sqrt(cell))))
+    edges = np.linspace(bounds[0], bounds[1], n_rows + 1)
+    row_mass = np.interp(edges, angle[by_angle], cumulative)
+    share = placement.share[inner]
+    middle = start + np.cumsum(share) - share / 2
+    row_of = np.clip(np.searchsorted(row_mass, middle) - 1, 0, n_rows - 1)
+    score = principal_component(features[placement.rows[inner]])
+    for row in range(n_rows):
+        members = np.flatnonzero(row_of == row)
+        if not len(members):
+            continue
+        members = members[np.argsort(score[members], kind="stable")]
+        inside = (angle >= edges[row]) & (angle <= edges[row + 1])
+        order = np.flatnonzero(inside)[np.argsort(longitude[inside], kind="stable")]
+        along = np.cumsum(mass[order])
+        shift = 0.25 if row % 2 else 0.0
+        wanted = (np.cumsum(share[members]) - (0.5 + shift) * share[members]) / share[members].sum() * along[-1]
+        phi = np.interp(wanted, along, longitude[order]) + toward
+        theta = (edges[row] + edges[row + 1]) / 2
+        seeds[inner[members]] = np.column_stack(
+            [np.sin(theta) * np.cos(phi), np.full(len(members), -np.cos(theta)), np.sin(theta) * np.sin(phi)]
+        )
+    return seeds

@@ -1,0 +1,231 @@
+"""The atlas: every face of the cortex outside the medial wall belongs to one component of a model.
+
+    atlas = Atlas.build(model, layout="anatomical", area="parameters")
+
+Four steps, each in its own module: `layout` decides hemisphere, depth and share; `transport` finds round cells of
+those shares on the sphere; `arrangement` brings similar components together; `cutting` cuts the mesh along the borders
+of the cells. The result is cached on disk under a hash of all that it depends on.
+
+Convention. Both hemispheres are one mesh, left first, in vertices and in faces; within a hemisphere the vertices of the
+uncut mesh come first, then the cut points. Borders are shared by the faces on both sides (no vertex is there twice).
+Areas are on pial, in mm^2. -1 in `face_component` is the medial wall.
+
+Left out: neurons, and components without a place on the cortex (area 0).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from nmri3d.atlas import storage
+from nmri3d.atlas.cutting import triangle_areas
+from nmri3d.atlas.layout import LAYOUTS
+from nmri3d.atlas.surfaces import RESOLUTIONS
+from nmri3d.components import ComponentTable
+from nmri3d.errors import InputError
+
+AREAS = ("parameters", "equal")
+
+ALGORITHM = 1
+"""Raised whenever the same input gives another atlas, so that no stale one is read from the cache."""
+
+
+class HasLayout(Protocol):
+    """What `Atlas.build` asks of a model."""
+
+    @property
+    def components(self) -> ComponentTable: ...
+
+    def layout_features(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """A cortex divided among n components: v vertices, f faces. See the module's first lines.
+
+    components      the table whose rows `face_component` holds
+    surfaces        "pial", "inflated", "white", "sphere" -> float32 [v, 3], mm, RAS
+    faces           int32 [f, 3]
+    face_component  int32 [f], row of `components`; -1 = medial wall
+    sulcal_depth    float32 [v]
+    curvature       float32 [v], 1/mm
+    n_left_vertices, n_left_faces   where the right hemisphere begins
+    target_area     float64 [n], mm^2 on pial; 0 for rows without a place
+    area            float64 [n], mm^2 on pial, reached
+    layout          name of the layout
+    quality         figures by name; see quality.py
+    """
+
+    components: ComponentTable
+    surfaces: Mapping[str, np.ndarray]
+    faces: np.ndarray
+    face_component: np.ndarray
+    sulcal_depth: np.ndarray
+    curvature: np.ndarray
+    n_left_vertices: int
+    n_left_faces: int
+    target_area: np.ndarray
+    area: np.ndarray
+    layout: str
+    quality: Mapping[str, float]
+
+    @property
+    def vertices(self) -> np.ndarray:
+        """float32 [v, 3]: the pial surface."""
+        return self.surfaces["pial"]
+
+    @classmethod
+    def build(
+        cls,
+        model: HasLayout,
+        layout: str = "anatomical",
+        *,
+        area: str = "parameters",
+        resolution: str = "auto",
+        seed: int = 0,
+        cache: bool = True,
+    ) -> Atlas:
+        """The atlas of a model.
+
+        `area`: what a parcel's area follows, within its hemisphere: "parameters" or "equal". `resolution`: a name in
+        RESOLUTIONS, or "auto", the coarsest that gives parcels enough faces. `seed` draws the random baseline of the
+        quality figures. `cache`: read it from disk if it is there, else keep it there.
+
+        Raises InputError for an unknown name, for a mesh too coarse for so many components, for a model with too few
+        components to cover two hemispheres, and for features that do not fit the components.
+        """
+        for name, value, known in (
+            ("layout", layout, LAYOUTS),
+            ("area", area, AREAS),
+            ("resolution", resolution, ("auto", *RESOLUTIONS)),
+        ):
+            if value not in known:
+                raise InputError(f"unknown {name} {value!r}; known are {', '.join(known)}")
+        if not cache:
+            return _build(model, layout, area, resolution, seed)
+        digest = hashlib.sha256(_identity(model))
+        digest.update(repr((ALGORITHM, model.components.key, layout, area, resolution, seed)).encode())
+        path = storage.cache_folder() / f"{layout}-{digest.hexdigest()[:24]}.npz"
+        try:
+            return cls.load(path)
+        except InputError:  # not there, or damaged: build it anew
+            atlas = _build(model, layout, area, resolution, seed)
+            with contextlib.suppress(OSError):  # a full or read-only disk costs time, not the atlas
+                atlas.save(path)
+            return atlas
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write to a .npz file, all or nothing. Returns its path."""
+        return storage.save(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Atlas:
+        """Read what `save` wrote. Raises InputError for a file that is no whole atlas."""
+        return cls(**storage.load(Path(path)))
+
+    def centroids(self, surface: str = "pial") -> np.ndarray:
+        """float32 [n, 3], mm: area-weighted mean of each parcel on a surface; NaN where there is none.
+
+        On a folded surface it need not lie on the parcel; `center_vertex` does.
+        """
+        points = self._points(surface)
+        area = triangle_areas(points, self.faces)
+        placed = self.face_component >= 0
+        row, area = self.face_component[placed], area[placed]
+        middle = points[self.faces[placed]].mean(axis=1)
+        n = len(self.components)
+        total = np.bincount(row, area, n)
+        moment = np.column_stack([np.bincount(row, area * middle[:, k], n) for k in range(3)])
+        return np.where(total[:, None] > 0, moment / np.where(total > 0, total, 1)[:, None], np.nan).astype(np.float32)
+
+    @cached_property
+    def center_vertex(self) -> np.ndarray:
+        """int32 [n]: the vertex inside each parcel that is nearest to its centroid on the sphere; -1 where none."""
+        points, centers = self.surfaces["sphere"], self.centroids("sphere")
+        row = np.repeat(self.face_component, 3)
+        vertex = self.faces.ravel()
+        row, vertex = row[row >= 0], vertex[row >= 0]
+        # A vertex on a border belongs to several parcels: taken only where a parcel has no other.
+        n_owners = np.bincount(np.unique(np.column_stack([vertex, row]), axis=0)[:, 0], minlength=len(points))
+        distance = np.linalg.norm(points[vertex] - centers[row], axis=1) + 1e3 * (n_owners[vertex] > 1)
+        order = np.lexsort((vertex, distance, row))
+        first = np.append(True, row[order][1:] != row[order][:-1]) if len(order) else np.zeros(0, dtype=bool)
+        result = np.full(len(self.components), -1, dtype=np.int32)
+        result[row[order[first]]] = vertex[order[first]]
+        return result
+
+    def neighbors(self) -> np.ndarray:
+        """int32 [m, 2]: pairs of components that share a border, lower row first, sorted."""
+        _, sides = self._borders
+        pairs = np.sort(sides[(sides >= 0).all(axis=1)], axis=1)
+        return np.unique(pairs, axis=0).astype(np.int32).reshape(-1, 2)
+
+    def border_edges(self, row: int | None = None) -> np.ndarray:
+        """int32 [m, 2]: vertex pairs of the edges between parcels, the medial wall included; of one row, if given."""
+        edges, sides = self._borders
+        if row is None:
+            return edges
+        if not 0 <= row < len(self.components):
+            raise InputError(f"row {row} is not in the table of {len(self.components)} components")
+        return edges[(sides == row).any(axis=1)]
+
+    @cached_property
+    def _borders(self) -> tuple[np.ndarray, np.ndarray]:
+        """Edges int32 [m, 2] whose two faces differ in component, and those components int32 [m, 2]."""
+        from nmri3d.atlas.subdivision import face_edges
+
+        edges, edge_of_face = face_edges(self.faces, len(self.vertices))
+        order = np.argsort(edge_of_face.ravel(), kind="stable")
+        sides = np.repeat(self.face_component, 3)[order].reshape(-1, 2)
+        differs = sides[:, 0] != sides[:, 1]
+        return edges[differs].astype(np.int32), sides[differs]
+
+    def _points(self, surface: str) -> np.ndarray:
+        if surface not in self.surfaces:
+            raise InputError(f"unknown surface {surface!r}; known are {', '.join(self.surfaces)}")
+        return self.surfaces[surface]
+
+    def __repr__(self) -> str:
+        placed = int((self.area > 0).sum())
+        return f"Atlas({self.layout!r}: {placed} parcels, {len(self.vertices)} vertices, {len(self.faces)} faces)"
+
+
+def _build(model: HasLayout, layout: str, area: str, resolution: str, seed: int) -> Atlas:
+    from nmri3d.atlas.build import build_atlas  # not needed, and so not imported, where the cache has the atlas
+
+    return build_atlas(model.components, _features(model), layout, area, resolution, seed)
+
+
+def _features(model: HasLayout) -> np.ndarray:
+    """float32 [n, k]: a model's layout features. Raises InputError where they are not one finite row a component."""
+    features = np.ascontiguousarray(model.layout_features(), dtype=np.float32)
+    if features.ndim != 2 or len(features) != len(model.components):
+        raise InputError(
+            f"layout features have shape {features.shape}, and the model has {len(model.components)} components; "
+            "layout_features() must give one row a component"
+        )
+    if not np.isfinite(features).all():
+        raise InputError("layout features hold NaN or infinity; a component without a feature takes 0")
+    return features
+
+
+def _identity(model: HasLayout) -> bytes:
+    """What stands for a model's features in the cache key.
+
+    Its fingerprint, where it has one: features follow from the weights, and computing them may take longer than all
+    else. The features themselves, where it has none.
+    """
+    fingerprint = getattr(getattr(model, "info", None), "fingerprint", None)
+    if isinstance(fingerprint, str) and fingerprint:
+        return f"weights {fingerprint}".encode()
+    features = _features(model)
+    return f"features {features.shape} ".encode() + features.tobytes()

@@ -1,0 +1,202 @@
+"""Power diagrams on a sphere: which cell a point belongs to, how much each cell holds, and how that changes.
+
+A point x of the sphere belongs to the cell i with the greatest `x . seed_i + offset_i`; on the unit sphere that is
+the least power distance |x - seed_i|^2 - 2 offset_i. The difference of two such values is linear in x, so a border
+runs straight through a flat triangle, and the mass of a cell is a smooth function of the offsets: the derivative of
+mass i by offset j is, up to sign, the density along their common border divided by the slope of the difference across
+it. Mass is measured with any density per face (here: area on pial).
+
+Convention. A border on an edge is set by the labels of its two ends alone (cutting.py); a cell that touches no vertex
+does not exist. Left out: cells much smaller than a triangle.
+
+Source: Aurenhammer 1987, "Power diagrams".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from nmri3d.atlas.cutting import CLEARANCE, Cut, cut_mesh
+
+_DENSE_LIMIT = 400
+"""Up to so many cells, comparing every point with every seed beats a search tree."""
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """The surface that is divided: n points on the unit sphere, m faces.
+
+    points     float64 [n, 3]; faces int32 [m, 3]
+    mass       float64 [m], what targets are measured in (area on pial, mm^2)
+    size       float64 [m], area on the unit sphere
+    forbidden  points, int [k], that a cell may not have: pieces cut off from the rest of it
+    """
+
+    points: np.ndarray
+    faces: np.ndarray
+    mass: np.ndarray
+    size: np.ndarray
+    forbidden: tuple[tuple[np.ndarray, int], ...] = ()
+
+    @cached_property
+    def face_center(self) -> np.ndarray:
+        """float64 [m, 3]"""
+        return self.points[self.faces].mean(axis=1)
+
+    @cached_property
+    def homogeneous(self) -> np.ndarray:
+        """float32 [n, 4]: the points and a 1."""
+        return np.column_stack([self.points, np.ones(len(self.points))]).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """What `measure` finds, for k cells: mass float64 [k], moment float64 [k, 3] (integral of x over the sphere),
+    laplacian sparse [k, k] (derivative of mass by offset), label int [n]."""
+
+    mass: np.ndarray
+    moment: np.ndarray
+    laplacian: Any
+    label: np.ndarray
+
+
+def nearest_cell(domain: Domain, seeds: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """int64 [n]: the cell of each point."""
+    if len(seeds) <= _DENSE_LIMIT:
+        # Single precision: at a tie it decides between two cells whose border lies at the point anyway.
+        label = np.argmax(domain.homogeneous @ np.column_stack([seeds, offsets]).astype(np.float32).T, axis=1)
+    else:
+        from scipy.spatial import cKDTree
+
+        # One dimension more turns the power distance into a plain one.
+        lifted = np.column_stack([seeds, np.sqrt(2 * (offsets.max() - offsets))])
+        query = np.column_stack([domain.points, np.zeros(len(domain.points))])
+        label = cKDTree(lifted).query(query)[1]
+    for points, _ in domain.forbidden:
+        value = domain.points[points] @ seeds.T + offsets
+        for others, cell in domain.forbidden:
+            value[np.isin(points, others), cell] = -np.inf
+        label[points] = np.argmax(value, axis=1)
+    return label
+
+
+def _difference(
+    points: np.ndarray, seeds: np.ndarray, offsets: np.ndarray, i: np.ndarray, j: np.ndarray, at: np.ndarray
+) -> np.ndarray:
+    """Value of cells i minus that of cells j at points number `at`."""
+    return np.einsum("fk,fk->f", points[at], seeds[i] - seeds[j]) + offsets[i] - offsets[j]
+
+
+def _crossing(value_a: np.ndarray, value_b: np.ndarray) -> np.ndarray:
+    """Part of the way from a, where a difference is value_a, to b at which it is zero."""
+    span = value_a - value_b
+    safe = np.where(np.abs(span) < 1e-300, 1.0, span)
+    return np.clip(np.where(np.abs(span) < 1e-300, 0.5, value_a / safe), CLEARANCE, 1 - CLEARANCE)
+
+
+def _triple_points(
+    points: np.ndarray, seeds: np.ndarray, offsets: np.ndarray, faces: np.ndarray, label: np.ndarray
+) -> np.ndarray:
+    """float64 [f, 3]: barycentric coordinates of the point where the labels of each face's corners meet.
+
+    Where it falls outside the face, the nearest place inside is taken: the face cannot show the border beyond.
+    """
+    i, j, k = label[faces].T
+    ij = np.column_stack([_difference(points, seeds, offsets, i, j, faces[:, c]) for c in range(3)])
+    jk = np.column_stack([_difference(points, seeds, offsets, j, k, faces[:, c]) for c in range(3)])
+    weights = np.cross(ij, jk)
+    total = weights.sum(axis=1, keepdims=True)
+    flat = np.abs(total) < 1e-12 * np.abs(weights).sum(axis=1, keepdims=True) + 1e-300
+    weights = np.where(flat, 1 / 3, weights / np.where(flat, 1.0, total))
+    weights = np.clip(weights, 2 * CLEARANCE, None)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def measure(domain: Domain, seeds: np.ndarray, offsets: np.ndarray, label: np.ndarray | None = None) -> Measure:
+    """Masses, moments and the derivative of the masses, for seeds float64 [k, 3] and offsets float64 [k]."""
+    import scipy.sparse as sparse
+
+    points, faces, n_cells = domain.points, domain.faces, len(seeds)
+    if label is None:
+        label = nearest_cell(domain, seeds, offsets)
+    corner = label[faces]
+    differs = corner != np.roll(corner, -1, axis=1)
+    n_cut = differs.sum(axis=1)
+    whole, two, three = (np.flatnonzero(n_cut == k) for k in (0, 2, 3))
+    owner, face, share = [corner[whole, 0]], [whole], [np.ones(len(whole))]
+    border: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    turn = (np.argmin(differs[two], axis=1)[:, None] + np.array([2, 0, 1])) % 3
+    a, b, c = np.take_along_axis(faces[two], turn, axis=1).T
+    i, j = label[a], label[b]
+    at_a, at_b, at_c = (_difference(points, seeds, offsets, i, j, vertex) for vertex in (a, b, c))
+    ab, ac = _crossing(at_a, at_b), _crossing(at_a, at_c)
+    owner += [i, j]
+    face += [two, two]
+    share += [ab * ac, 1 - ab * ac]
+    border.append((i, j, _flux(domain.mass[two], ab, 0.0 * ab, 0.0 * ac, ac, at_b - at_a, at_c - at_a)))
+
+    if three.size:
+        corners = faces[three]
+        center = _triple_points(points, seeds, offsets, corners, label)
+        for k in range(3):
+            # In each turn the corner a is the origin, b and c carry the coordinates.
+            a, b, c = (corners[:, (k + s) % 3] for s in range(3))
+            x, y = center[:, (k + 1) % 3], center[:, (k + 2) % 3]
+            i, j, h = label[a], label[b], label[c]
+            ij = [_difference(points, seeds, offsets, i, j, vertex) for vertex in (a, b, c)]
+            ab = _crossing(ij[0], ij[1])
+            ac = _crossing(*(_difference(points, seeds, offsets, i, h, vertex) for vertex in (a, c)))
+            owner.append(i)
+            face.append(three)
+            share.append(ab * y + x * ac)  # quadrilateral a, ab, center, ac
+            border.append((i, j, _flux(domain.mass[three], ab, 0.0 * ab, x, y, ij[1] - ij[0], ij[2] - ij[0])))
+
+    of, where, part = np.concatenate(owner), np.concatenate(face), np.concatenate(share)
+    mass = np.bincount(of, weights=part * domain.mass[where], minlength=n_cells)
+    size = part * domain.size[where]
+    moment = np.column_stack(
+        [np.bincount(of, weights=size * domain.face_center[where, k], minlength=n_cells) for k in range(3)]
+    )
+    i, j, flux = (np.concatenate(column) for column in zip(*border, strict=True))
+    coupling = sparse.coo_matrix((flux, (i, j)), shape=(n_cells, n_cells)).tocsr()
+    coupling = coupling + coupling.T
+    laplacian = sparse.diags(np.asarray(coupling.sum(axis=1)).ravel()) - coupling
+    return Measure(mass, moment, laplacian, label)
+
+
+def _flux(mass: np.ndarray, px: Any, py: Any, qx: Any, qy: Any, slope_x: np.ndarray, slope_y: np.ndarray) -> np.ndarray:
+    """Mass that a border from p to q sweeps per unit of offset, in a face's own coordinates (corner, two edges).
+
+    A linear function with that slope sweeps length / |slope|; the unit triangle has area 1/2, the face its mass.
+    """
+    slope = np.hypot(slope_x, slope_y)
+    return 2 * mass * np.hypot(qx - px, qy - py) / np.maximum(slope, 1e-12)
+
+
+def vertex_pieces(faces: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """int [n]: number of the connected piece of equal labels that each vertex lies in."""
+    import scipy.sparse as sparse
+    from scipy.sparse.csgraph import connected_components
+
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = edges[label[edges[:, 0]] == label[edges[:, 1]]]
+    graph = sparse.coo_matrix((np.ones(len(edges)), edges.T), shape=(len(label), len(label)))
+    return connected_components(graph, directed=False)[1]
+
+
+def cut_cells(domain: Domain, seeds: np.ndarray, offsets: np.ndarray, label: np.ndarray) -> Cut:
+    """The domain's mesh cut along the borders of its cells; `label` is what `measure` gave."""
+
+    def edge_position(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        i, j = label[a], label[b]
+        return _crossing(*(_difference(domain.points, seeds, offsets, i, j, vertex) for vertex in (a, b)))
+
+    def triple_point(faces: np.ndarray) -> np.ndarray:
+        return _triple_points(domain.points, seeds, offsets, faces, label)
+
+    return cut_mesh(domain.faces, label, edge_position, triple_point)

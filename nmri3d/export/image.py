@@ -1,0 +1,323 @@
+"""A scan as a picture file: the brain, its color bar, a DICOM-style header, and the prompt with the shown token marked.
+
+Convention. `size` is the picture in pixels and is met exactly; `dpi` is written into the file and changes no pixel.
+Text grows with the picture and is never smaller than 11 pixels (lettering.py); a part that would leave the brain less
+than half of the picture's width or height is left out, so small pictures show the brain alone. The bar shows the display
+range of the whole scan; its arrows and counts tell how many values of the shown step lie outside. With a transparent
+background, text has one tone that reads on white and on black. What was measured, and on what, is also written into
+the PNG's text chunks.
+
+Left out: PDF and SVG.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nmri3d.errors import AlignmentError, InputError
+from nmri3d.export.lettering import Pen, readable_text, readable_token, text_size, window_around
+from nmri3d.results import Scan
+from nmri3d.scene.colors import ColorMap, DisplayRange, color_map, component_colors, display_range
+
+if TYPE_CHECKING:
+    from nmri3d.scene.brain import BrainScene
+
+SEQUENCES = {
+    "T1": "Topology Layer 1",
+    "T2": "Tensor Layer 2",
+    "fMRI": "functional Model Resonance Imaging",
+    "DTI": "Data Tractography Imaging",
+    "FLAIR": "Feature-Level Anomaly Identification & Reporting",
+}
+
+
+@dataclass(frozen=True)
+class _Theme:
+    """Colors of everything that is not the brain."""
+
+    background: str
+    label: str
+    data: str
+    accent: str
+    chip: str
+
+
+_DARK = _Theme(background="#0a0c10", label="#66aa88", data="#c3d0dd", accent="#00ffaa", chip="#12332a")
+_ON_ANYTHING = _Theme(background="none", label="#6f8278", data="#707c88", accent="#0b8f66", chip="none")
+
+
+def save_image(
+    scene: BrainScene,
+    scan: Scan,
+    step: int,
+    path: str | os.PathLike[str],
+    *,
+    size: tuple[int, int] = (1920, 1080),
+    dpi: float = 100,
+    transparent: bool = False,
+    color_bar: bool = True,
+    header: bool = True,
+    display: DisplayRange | None = None,
+    colors: ColorMap | None = None,
+) -> Path:
+    """Paint one step of a scan on the scene and write the picture as PNG, whole or not at all; returns its path.
+
+    step: row of scan.values, negative from the end. size: (width, height) in pixels. display and colors: the default
+    range and map of the scan where not given. The scene keeps its camera, and shows the scan afterwards.
+
+    Raises InputError for a step, size, dpi or file type that cannot be, AlignmentError if the scan is of other
+    components than the scene's atlas.
+    """
+    target = _png_path(path)
+    step = checked_step(scan, step)
+    if not 1 <= dpi <= 10_000:
+        raise InputError(f"dpi must lie between 1 and 10000, got {dpi}")
+    if scan.components != scene.atlas.components:
+        raise AlignmentError("this scan is of other components than the brain; build the brain from the scan's model")
+    display = display or display_range(scan)
+    colors = colors or color_map(scan.mode)
+    scene.paint(component_colors(scan.values[step], display, colors))
+    figure = _Figure(scene, scan, step, size, dpi, transparent, display, colors)
+    content = figure.png(color_bar=color_bar, header=header)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return target
+
+
+class _Figure:
+    """One picture under way: takes margins for its parts from the full rectangle; what is left is the brain's."""
+
+    def __init__(
+        self,
+        scene: BrainScene,
+        scan: Scan,
+        step: int,
+        size: tuple[int, int],
+        dpi: float,
+        transparent: bool,
+        display: DisplayRange,
+        colors: ColorMap,
+    ) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        from nmri3d.scene.stage import checked_size
+
+        self.scene, self.scan, self.step = scene, scan, step
+        self.width, self.height = checked_size(size)
+        self.transparent, self.display, self.colors = transparent, display, colors
+        self.theme = _ON_ANYTHING if transparent else _DARK
+        # the hundredth of a pixel keeps the canvas from being rounded down to one pixel less
+        inches = ((self.width + 0.01) / dpi, (self.height + 0.01) / dpi)
+        self.figure = Figure(figsize=inches, dpi=dpi, facecolor=self.theme.background)
+        FigureCanvasAgg(self.figure)
+        self.text = text_size(self.width, self.height)
+        self.pen = Pen(self.figure, self.text)
+        self.top = self.right = self.bottom = 0  # margins taken, whole pixels
+
+    def png(self, *, color_bar: bool, header: bool) -> bytes:
+        line = 1.5 * self.text
+        header_room = round(4 * line + 0.8 * self.text)
+        token_room = round(3.2 * self.text) if self.scan.tokens else 0
+        letter_room = round(1.8 * self.text)
+        with_header = header and header_room + token_room + 2 * letter_room <= self.height / 2
+        if with_header:
+            self.top, self.bottom = header_room, token_room
+        if color_bar:
+            self._draw_color_bar()
+        around = letter_room if with_header else 0
+        box = (
+            around,
+            self.bottom + around,
+            self.width - self.right - 2 * around,
+            self.height - self.top - self.bottom - 2 * around,
+        )
+        brain = self.scene.screenshot((box[2], box[3]), transparent=self.transparent)
+        self.figure.figimage(brain, box[0], box[1], origin="upper")
+        if with_header:
+            self._draw_header(line, self.scene.field_of_view((box[2], box[3])))
+            self._draw_letters(*box)
+            if token_room:
+                self._draw_tokens()
+        buffer = io.BytesIO()
+        self.figure.savefig(
+            buffer,
+            format="png",
+            dpi=self.figure.dpi,
+            facecolor="none" if self.transparent else self.theme.background,
+            metadata=self._metadata(),
+        )
+        return buffer.getvalue()
+
+    def _draw_header(self, line: float, fov: tuple[float, float]) -> None:
+        provenance, table = self.scan.provenance, self.scan.components
+        steps = f" × {self.scan.n_steps} {self.scan.step_axis}s" if self.scan.tokens else ""
+        left = [
+            ("MODEL", provenance.model_id),
+            ("SEQ", f"{self.scan.mode}  {SEQUENCES.get(self.scan.mode, '')}"),
+            ("VIEW", f"{self.scene.surface or 'morph'}, FOV {fov[0]:.0f} × {fov[1]:.0f} mm"),
+        ]
+        right = [
+            ("DATE", provenance.created.replace("T", " ")[:19] or "not recorded"),
+            ("MATRIX", f"{len(table.cortical)} components{steps}"),
+            ("WEIGHTS", f"sha256 {provenance.fingerprint[:12]}"),
+        ]
+        edge, top = self.text * 1.2, self.height - 0.9 * self.text
+        half = self.width / 2 - 2 * edge
+        pen, theme = self.pen, self.theme
+        title = pen.shorten("NEURAL MRI 3D   Model Resonance Imaging", self.width - 2 * edge)
+        pen.write(edge, top, title, theme.accent, va="top")
+        indent = pen.width("WEIGHTS  ")
+        for number, ((left_label, left_text), (right_label, right_text)) in enumerate(zip(left, right, strict=True), 1):
+            y = top - number * line
+            pen.write(edge, y, left_label, theme.label, va="top")
+            text = pen.shorten(readable_text(left_text), half - indent)
+            pen.write(edge + indent, y, text, theme.data, va="top")
+            text = pen.shorten(readable_text(right_text), half - indent)
+            pen.write(self.width - edge, y, text, theme.data, va="top", ha="right")
+            start = self.width - edge - pen.width(text)
+            pen.write(start - pen.width("  "), y, right_label, theme.label, va="top", ha="right")
+
+    def _draw_tokens(self) -> None:
+        from matplotlib.patches import FancyBboxPatch
+
+        texts = [readable_token(token) for token in self.scan.tokens]
+        gap, pad = 0.5 * self.text, 0.45 * self.text
+        edge = 1.2 * self.text
+        room = self.width - 2 * edge
+        texts = [self.pen.shorten(text, room / 2) for text in texts]
+        widths = [self.pen.width(text) + 2 * pad + gap for text in texts]
+        ellipsis = self.pen.width("… ")
+        first, last = window_around(widths, self.step, room, ellipsis)
+        x, middle = edge, self.bottom / 2
+        if first > 0:
+            self.pen.write(x, middle, "…", self.theme.label, va="center_baseline")
+            x += ellipsis
+        height = 1.9 * self.text
+        for number in range(first, last):
+            shown = number == self.step
+            box = FancyBboxPatch(
+                (x, middle - height / 2),
+                widths[number] - gap,
+                height,
+                boxstyle=f"round,pad=0,rounding_size={0.25 * self.text}",
+                facecolor=self.theme.chip if shown else "none",
+                edgecolor=self.theme.accent if shown else self.theme.label,
+                linewidth=self._points(0.12 if shown else 0.05),
+                alpha=1.0 if shown else 0.7,
+                transform=None,
+            )
+            self.figure.add_artist(box)
+            color = self.theme.accent if shown else self.theme.data
+            self.pen.write(x + pad, middle, texts[number], color, va="center_baseline")
+            x += widths[number]
+        if last < len(texts):
+            self.pen.write(x, middle, "…", self.theme.label, va="center_baseline")
+
+    def _draw_color_bar(self) -> None:
+        from matplotlib.lines import Line2D
+        from matplotlib.patches import Polygon, Rectangle
+
+        text, pen, theme = self.text, self.pen, self.theme
+        ticks = self.display.ticks()
+        tick_room = max(pen.width(label) for _, label in ticks)
+        thickness = round(1.3 * text)
+        unit_room = 2.2 * text
+        room = round(thickness + 0.9 * text + tick_room + unit_room + 1.2 * text)
+        available = self.height - self.top - self.bottom
+        tall = round(min(0.72 * available, 34 * text))
+        if room > self.width / 2 or tall < 8 * text:
+            return
+        self.right = room
+        left = self.width - room
+        low = round(self.bottom + (available - tall) / 2)
+        x: float
+        # one strip of the bar a color, as an image, so that no seam shows between them
+        strip = self.colors.table[np.floor(np.linspace(0, 255, tall) + 0.5).astype(int)][::-1]
+        self.figure.figimage(np.repeat(strip[:, None], thickness, axis=1), left, low, origin="upper")
+        frame: dict[str, Any] = {"transform": None, "linewidth": self._points(0.05), "edgecolor": theme.label}
+        self.figure.add_artist(Rectangle((left, low), thickness, tall, facecolor="none", **frame))
+        middle, point = left + thickness / 2, 0.9 * text
+        y: float
+        below, above = self.display.outside(self.scan.values[self.step, self.scan.components.cortical])
+        for count, base, direction, color in (
+            (below, low, -1, self.colors.table[0]),
+            (above, low + tall, 1, self.colors.table[-1]),
+        ):
+            if count:
+                corners = [(left, base), (left + thickness, base), (middle, base + direction * point)]
+                self.figure.add_artist(Polygon(corners, facecolor=color / 255, **frame))
+                word = "below" if direction < 0 else "above"
+                y = base + direction * (point + 0.3 * text)
+                pen.write(left, y, f"{count} {word}", theme.label, scale=0.9, va="top" if direction < 0 else "bottom")
+        for fraction, label in ticks:
+            y = low + fraction * tall
+            x = left + thickness
+            tick = Line2D([x, x + 0.35 * text], [y, y], color=theme.label, linewidth=self._points(0.06), transform=None)
+            self.figure.add_artist(tick)
+            pen.write(x + 0.6 * text, y, label, theme.data, va="center_baseline")
+        suffix = {"log": ", log scale", "linear": "", "symmetric": ""}[self.display.scale]
+        x = left + thickness + 0.9 * text + tick_room + unit_room / 2
+        unit = pen.shorten(readable_text(self.scan.units + suffix), available)
+        pen.write(x, low + tall / 2, unit, theme.data, rotation=90, ha="center", va="center", rotation_mode="anchor")
+
+    def _draw_letters(self, left: int, bottom: int, width: int, height: int) -> None:
+        letters = self.scene.orientation_letters()
+        centers = {
+            "top": (left + width / 2, bottom + height + 0.9 * self.text),
+            "bottom": (left + width / 2, bottom - 0.9 * self.text),
+            "left": (left - 0.6 * self.text, bottom + height / 2),
+            "right": (left + width + 0.6 * self.text, bottom + height / 2),
+        }
+        for edge, (x, y) in centers.items():
+            self.pen.write(x, y, letters[edge], self.theme.label, scale=1.2, ha="center", va="center")
+
+    def _points(self, share: float) -> float:
+        """Line width in points for a share of the text height, at least one pixel."""
+        return float(max(1.0, share * self.text) * 72 / self.figure.dpi)
+
+    def _metadata(self) -> dict[str, Any]:
+        provenance = self.scan.provenance
+        entries = {
+            "Title": f"{self.scan.mode} of {provenance.model_id}",
+            "Software": "nmri3d",
+            "Creation Time": provenance.created,
+            "nmri3d.model": provenance.model_id,
+            "nmri3d.fingerprint": provenance.fingerprint,
+            "nmri3d.mode": self.scan.mode,
+            "nmri3d.units": self.scan.units,
+            "nmri3d.prompt": provenance.prompt or "",
+            "nmri3d.step": str(self.step),
+            "nmri3d.display": f"{self.display.vmin!r} to {self.display.vmax!r}, {self.display.scale}",
+        }
+        return {key: value for key, value in entries.items() if value}
+
+
+def _png_path(path: str | os.PathLike[str]) -> Path:
+    target = Path(path)
+    if target.suffix.lower() == ".png":
+        return target
+    if target.suffix.lower() in (".jpg", ".jpeg", ".tif", ".tiff", ".pdf", ".svg", ".eps", ".webp", ".gif"):
+        raise InputError(f"pictures are written as PNG, not as {target.suffix}; name the file {target.stem}.png")
+    return target.with_name(target.name + ".png")
+
+
+def checked_step(scan: Scan, step: int) -> int:
+    """A row of scan.values, from 0. Raises InputError for a step that is not there or is no whole number."""
+    if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or not -scan.n_steps <= step < scan.n_steps:
+        raise InputError(f"there is no step {step!r}; this scan has steps 0 to {scan.n_steps - 1}")
+    return int(step) % scan.n_steps

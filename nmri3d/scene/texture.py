@@ -1,0 +1,109 @@
+"""The texture that paints the brain: one texel column a component, two texel rows for the folding. The one place
+where its layout is written down; server, browser (JavaScript), movie and glTF file all follow it.
+
+Layout. Slots 0 .. n_components - 1 are the rows of the component table; slot n_components is what belongs to no
+component (the medial wall). Slot s lies in column s % width of band s // width. A band is two texel rows: row 2b is the
+color at the bottom of a sulcus, row 2b + 1 the color on the crown of a gyrus. Row 0 is at v = 0 (VTK's and OpenGL's
+order). A vertex of slot s with fold f (0 sulcus .. 1 gyrus) has the fixed texture coordinates
+
+    u = (s % width + 0.5) / width        v = (2 * (s // width) + 0.5 + f) / height
+
+All corners of a face share u exactly, and v stays between the centers of the band's two rows, so linear interpolation
+never shows a neighbor's color. Interpolation on, mipmaps off, repeat off, edge clamp on.
+
+Colors. With a component's color c (RGBA, 0..255) and a = alpha / 255:
+
+    gyrus  row: floor(UNDERLAY_GYRUS  * (1 - a) + c * a                + 0.5)
+    sulcus row: floor(UNDERLAY_SULCUS * (1 - a) + c * a * SULCUS_SHADE + 0.5)
+
+so an unpainted component (alpha 0) and the medial wall show the plain grey folding, and a painted one keeps the color
+bar's color on the gyri and is slightly darker in the sulci. Columns that no slot uses hold the underlay.
+
+Left out: VTK. numpy only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nmri3d.errors import AlignmentError, InputError
+
+MAX_WIDTH = 4096
+"""Widest texture; every WebGL 2 device takes it."""
+UNDERLAY_SULCUS = (62, 65, 72)
+UNDERLAY_GYRUS = (126, 130, 138)
+SULCUS_SHADE = 0.85
+"""Share of a painted color's brightness that is left at the bottom of a sulcus."""
+_FOLD_WIDTH = 0.6
+"""Share of the sulcal depth's standard deviation over which the folding goes from sulcus to gyrus."""
+
+
+@dataclass(frozen=True)
+class TextureLayout:
+    """Where the colors of components lie in the texture; see the module's first lines."""
+
+    n_components: int
+    width: int
+    height: int
+    underlay_sulcus: tuple[int, int, int] = UNDERLAY_SULCUS
+    underlay_gyrus: tuple[int, int, int] = UNDERLAY_GYRUS
+    sulcus_shade: float = SULCUS_SHADE
+
+    @property
+    def n_slots(self) -> int:
+        """Components, and one more for what belongs to none."""
+        return self.n_components + 1
+
+    def texture_coordinates(self, component: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        """(u, v), float32 [n, 2], of vertices with a component row [n] (-1: none) and a fold [n] in 0..1."""
+        slot = np.where(np.asarray(component) < 0, self.n_components, component)
+        band, column = np.divmod(slot, self.width)
+        u = (column + 0.5) / self.width
+        v = (2 * band + 0.5 + np.clip(fold, 0.0, 1.0)) / self.height
+        return np.stack([u, v], axis=1).astype(np.float32)
+
+
+def texture_layout(n_components: int) -> TextureLayout:
+    """Layout for a table of n components. Raises InputError if they do not fit (over 8 million)."""
+    if n_components < 0:
+        raise InputError(f"a texture needs a number of components of at least 0, got {n_components}")
+    slots = n_components + 1
+    bands = -(-slots // MAX_WIDTH)
+    if 2 * bands > MAX_WIDTH:
+        raise InputError(f"{n_components} components do not fit in one texture; the most is {MAX_WIDTH**2 // 2 - 1}")
+    return TextureLayout(n_components, min(slots, MAX_WIDTH), 2 * bands)
+
+
+def texture_image(colors: np.ndarray, layout: TextureLayout | None = None) -> np.ndarray:
+    """The texture, uint8 [height, width, 3], row 0 at v = 0, for colors of components, uint8 [n, 4].
+
+    Raises AlignmentError for any other shape or dtype, or if the layout is for another number of components.
+    """
+    colors = np.asarray(colors)
+    if colors.ndim != 2 or colors.shape[1] != 4 or colors.dtype != np.uint8:
+        raise AlignmentError(f"colors must be uint8 [components, 4], got {colors.dtype} {list(colors.shape)}")
+    layout = layout or texture_layout(len(colors))
+    if len(colors) != layout.n_components:
+        raise AlignmentError(f"{len(colors)} colors were given for an atlas of {layout.n_components} components")
+    bands = layout.height // 2
+    image = np.empty((bands, 2, layout.width, 3), dtype=np.float64)
+    image[:, 0] = layout.underlay_sulcus
+    image[:, 1] = layout.underlay_gyrus
+    rows = np.zeros((bands * layout.width, 4))
+    rows[: len(colors)] = colors
+    alpha = (rows[:, 3:] / 255.0).reshape(bands, 1, layout.width, 1)
+    shade = np.array([layout.sulcus_shade, 1.0]).reshape(1, 2, 1, 1)
+    image = image * (1.0 - alpha) + rows[:, :3].reshape(bands, 1, layout.width, 3) * alpha * shade
+    return np.floor(image + 0.5).astype(np.uint8).reshape(layout.height, layout.width, 3)
+
+
+def fold_of_sulcal_depth(sulcal_depth: np.ndarray) -> np.ndarray:
+    """Fold, float32 [n] in 0 (sulcus) .. 1 (gyrus), from FreeSurfer's sulcal depth (positive: deep).
+
+    A soft step about depth 0, as the printed atlases have, rather than the raw depth: half-way walls stay narrow.
+    """
+    depth = np.asarray(sulcal_depth, dtype=np.float64)
+    width = _FOLD_WIDTH * float(depth.std()) or 1.0
+    return (0.5 - 0.5 * np.tanh(depth / width)).astype(np.float32)
