@@ -191,7 +191,7 @@ def atlas(
     model: ModelOption = "smollm2-135m",
     layout: Annotated[str, typer.Option(help="How components are laid out: anatomical.")] = "anatomical",
     area: Annotated[str, typer.Option(help="What a parcel's area follows: parameters or equal.")] = "parameters",
-    resolution: Annotated[str, typer.Option(help="fsaverage5, fsaverage6 or fsaverage7.")] = "fsaverage5",
+    resolution: Annotated[str, typer.Option(help="auto, fsaverage5, fsaverage6 or fsaverage7.")] = "auto",
     as_json: JsonOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",

@@ -44,7 +44,12 @@ class ModelFormatError(ModelError):
 
 
 class ModelTooLargeError(ModelError):
-    """The model does not fit in memory; the message tells the size needed and the size free."""
+    """The model does not fit in memory; the message tells the size needed and the size free, both also in bytes here."""
+
+    def __init__(self, message: str, *, needed: int | None = None, free: int | None = None) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.free = free
 
 
 class UnsupportedModelError(ModelError):

@@ -34,6 +34,9 @@ _FACES_TO_SETTLE = 12
 
 _RELAX_STEPS = 16
 _SETTLE_STEPS = 6
+_POLE_PART = 200
+"""A pole is the middle of the most posterior, or anterior, 1 in so many vertices of pial."""
+
 _MAX_REPAIRS = 4
 
 
@@ -46,6 +49,7 @@ class _Base:
     domain: Domain
     vertex_of_point: np.ndarray
     wall_center: np.ndarray
+    poles: np.ndarray
     n_faces: float
     """Mean faces of the uncut mesh that fit in the domain, by area on pial."""
 
@@ -115,8 +119,17 @@ def _base(hemisphere: Hemisphere) -> _Base:
         domain=domain,
         vertex_of_point=used,
         wall_center=wall.sum(axis=0),
+        poles=_poles(hemisphere),
         n_faces=area[outside].sum() / area.sum() * len(hemisphere.faces),
     )
+
+
+def _poles(hemisphere: Hemisphere) -> np.ndarray:
+    """float64 [2, 3]: where on the sphere the occipital and the frontal pole of the pial surface are."""
+    order = np.argsort(hemisphere.surfaces["pial"][:, 1], kind="stable")
+    n = max(1, len(order) // _POLE_PART)
+    poles = np.stack([hemisphere.direction[part].mean(axis=0) for part in (order[:n], order[-n:])])
+    return poles / np.linalg.norm(poles, axis=1, keepdims=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +169,7 @@ def _settle(placement: Placement, features: np.ndarray, base: _Base) -> tuple[np
     fixed = placement.pole != 0
     even = replace(placement, share=placement.share_when_even)
     target, start = placement.share * domain.mass.sum(), even.share * domain.mass.sum()
-    seeds = starting_seeds(domain, even, features, base.wall_center)
+    seeds = starting_seeds(domain, even, features, base.wall_center, base.poles)
     offsets, _ = fit_offsets(domain, seeds, np.zeros(len(seeds)), start, tolerance=0.1, polish=False)
     seeds, offsets = relax(domain, seeds, offsets, [start] * _RELAX_STEPS, fixed=fixed)
     seat = exchange_places(seeds, even, features)

@@ -1,10 +1,10 @@
 """Where components belong before parcels are cut: hemisphere, depth, share of area, starting point on the sphere.
 
-`anatomical`: depth runs from the occipital pole (the embedding) to the frontal pole (the unembedding), along the y
-axis of the sphere. Heads lie on the left hemisphere, MLPs on the right; where a model has only one of the two, half of
-each layer lies on either side, the similar together. Embedding and unembedding take a fixed share of the right
-hemisphere at its poles. The rest stand in rows around the axis, as high as a cell is wide, so that a row holds a few
-layers; within what depth allows, components with similar features lie side by side.
+`anatomical`: depth runs from back to front, along the y axis of the sphere. Heads lie on the left hemisphere, MLPs on
+the right; where a model has only one of the two, half of each layer lies on either side, the similar together.
+Embedding and unembedding take a fixed share of the right hemisphere at the occipital and the frontal pole of pial
+(which lie 20 to 35 degrees off the y axis of the sphere). The rest stand in rows around the axis, as high as a cell is
+wide, so that a row holds a few layers; within what depth allows, components with similar features lie side by side.
 
 Convention. Shares are of a hemisphere and sum to 1 on each. `depth` is the layer, -1 for the embedding and the number
 of layers for the unembedding.
@@ -147,11 +147,17 @@ def principal_component(features: np.ndarray) -> np.ndarray:
     return values @ axis
 
 
-def starting_seeds(domain: Domain, placement: Placement, features: np.ndarray, wall_center: np.ndarray) -> np.ndarray:
-    """float64 [k, 3]: unit vectors, in rows around the y axis, denser where the domain has more mass."""
+def starting_seeds(
+    domain: Domain, placement: Placement, features: np.ndarray, wall_center: np.ndarray, poles: np.ndarray
+) -> np.ndarray:
+    """float64 [k, 3]: unit vectors, in rows around the y axis, denser where the domain has more mass.
+
+    `wall_center` float64 [3] points at the middle of the medial wall, `poles` float64 [2, 3] are the posterior and the
+    anterior pole.
+    """
     points, mass = domain.points[domain.faces].mean(axis=1), domain.mass / domain.mass.sum()
     seeds = np.zeros((len(placement.rows), 3))
-    seeds[placement.pole != 0, 1] = placement.pole[placement.pole != 0]
+    seeds[placement.pole == -1], seeds[placement.pole == 1] = poles
     inner = np.flatnonzero(placement.pole == 0)
     if not len(inner):
         return seeds

@@ -35,7 +35,7 @@ from nmri3d.errors import InputError
 
 AREAS = ("parameters", "equal")
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Raised whenever the same input gives another atlas, so that no stale one is read from the cache."""
 
 

@@ -77,7 +77,7 @@ def save(atlas: Atlas, path: Path) -> Path:
 def load(path: Path) -> dict[str, Any]:
     """The fields of an atlas. Raises InputError for a file that is none, or that is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
             if meta["format"] != FORMAT:
                 raise InputError(f"{path.name} holds {meta['format']!r}, not {FORMAT!r}; build the atlas again")

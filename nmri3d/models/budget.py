@@ -51,8 +51,9 @@ def bytes_needed(n_params: int, dtype: str) -> int:
 
 def check_fits(title: str, n_params: int, dtype: str, device: str) -> None:
     """Raise ModelTooLargeError, with the size needed and the size free, where a model does not fit on the device."""
-    if bytes_needed(n_params, dtype) > free_bytes(device):
-        raise ModelTooLargeError(too_large(title, n_params, dtype, device))
+    needed, free = bytes_needed(n_params, dtype), free_bytes(device)
+    if needed > free:
+        raise ModelTooLargeError(too_large(title, n_params, dtype, device), needed=needed, free=free)
 
 
 def too_large(title: str, n_params: int, dtype: str, device: str) -> str:

@@ -16,6 +16,7 @@ PROMPT = "The capital of France is"
 def painting() -> Iterator[Figure]:
     """Server work and bytes of a repaint at 20,484 and 327,684 vertices, and of a mode switch."""
     import msgpack
+
     import nmri3d
     from nmri3d.app.payloads import scan_payload
     from nmri3d.scene.brain import BrainScene
@@ -33,6 +34,8 @@ def painting() -> Iterator[Figure]:
             work = best(lambda scene=scene, colors=colors: scene.paint(colors), times=20)
             size = len(msgpack.packb(scan_payload(one_step)))
         yield Figure(f"repaint, server work at {vertices:,} vertices, ms", f"{1e3 * work:.2f}", "under 10")
-        yield Figure(f"repaint, bytes to the browser at {vertices:,} vertices", f"{size:,}", f"at most {4 * n + 2000:,}")
+        yield Figure(
+            f"repaint, bytes to the browser at {vertices:,} vertices", f"{size:,}", f"at most {4 * n + 2000:,}"
+        )
     switch = best(lambda: msgpack.packb(scan_payload(t2)), times=20)
     yield Figure("mode switch to a scan that was made, server work, ms", f"{1e3 * switch:.2f}", "under 50")

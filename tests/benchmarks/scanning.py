@@ -67,7 +67,9 @@ def memory_above_bare() -> Iterator[Figure]:
     """Peak memory of a 1,024-token scan above that of the bare pass, each in a process of its own."""
     peaks = {}
     for what in ("scan", "bare"):
-        run = subprocess.run([sys.executable, "-m", "tests.benchmarks.scanning", what], capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [sys.executable, "-m", "tests.benchmarks.scanning", what], capture_output=True, text=True, check=True
+        )
         peaks[what] = int(run.stdout.split()[-1])
     above = (peaks["scan"] - peaks["bare"]) / 1e6
     detail = f"{above:+.0f}  ({peaks['scan'] / 1e6:.0f} / {peaks['bare'] / 1e6:.0f} MB)"
