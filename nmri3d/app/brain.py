@@ -1,0 +1,192 @@
+"""One model's brain on one page: the scene, its view in the browser, and, with remote rendering, its painting.
+
+Convention. With client rendering the scene is sent once, with every ribbon that the browser will move, and the server
+never draws. With remote rendering the same scene is painted and drawn here, and each change sends one picture.
+
+Left out: markup (panels/canvas.py) and the browser's side (web/painter.js).
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from nmri3d.app.panels import canvas
+from nmri3d.app.payloads import OVERVIEW, SURFACES, components_payload, geometry_payload
+from nmri3d.app.state import require_choice, require_index, require_share
+from nmri3d.atlas import Atlas
+from nmri3d.models.backend import Backend
+from nmri3d.results import Scan
+from nmri3d.scene.brain import BrainScene
+from nmri3d.scene.camera import VIEWS, fit
+from nmri3d.scene.colors import DisplayRange, color_map, component_colors, display_range
+from nmri3d.scene.mesh import vertex_normals
+
+GLOW = ("selection halo", "selection glow", "selection")
+"""Names of the scene's glowing ribbons, from the outside to the core."""
+
+
+_ATLASES: WeakKeyDictionary[Backend, Atlas] = WeakKeyDictionary()
+_MAPPING = threading.Lock()
+
+
+def build_scene(backend: Backend, *, remote: bool) -> BrainScene:
+    """The scene of a model's brain; call it in a worker thread, it takes up to some seconds. Nothing is drawn here.
+
+    Visitors share the atlas, which lives as long as the model. Raises what `Atlas.build` and `BrainScene` raise.
+    """
+    with _MAPPING:
+        atlas = _ATLASES.get(backend)
+        if atlas is None:
+            atlas = _ATLASES[backend] = Atlas.build(backend)
+    scene = BrainScene(atlas, surface=SURFACES[0])
+    scene.show_borders(True)
+    if not remote:
+        # The serializer leaves out what is invisible, so every ribbon is there at first; the browser hides the glow.
+        scene.select(int(atlas.components.cortical[0]))
+    return scene
+
+
+class PageBrain:
+    """The brain of one model on one page.
+
+    template  name of the trame template that shows it
+    """
+
+    def __init__(self, server: Any, scene: BrainScene, epoch: int, *, remote: bool) -> None:
+        self.atlas = scene.atlas
+        self.epoch = epoch
+        self.remote = remote
+        self.scene = scene
+        self.template = f"brain_{epoch}"
+        self._server = server
+        self._scans: dict[str, Scan] = {}
+        self._mode = "T1"
+        self._step = 0
+        self._threshold = 0.0
+        self._locked: dict[str, DisplayRange] = {}
+        if remote:
+            self.turn("overview")
+        self.view = canvas.build_brain(server, self.template, self.scene.render_window, remote=remote)
+
+    def payload(self) -> dict[str, Any]:
+        """What the browser is told of this brain."""
+        if self.remote:
+            return components_payload(self.atlas, self.epoch)
+        scene = self.scene
+        normals = {name: vertex_normals(self.atlas.surfaces[name], self.atlas.faces) for name in SURFACES}
+        actors = scene.plotter.actors
+        identify = self.view.get_scene_object_id
+        payload = geometry_payload(self.atlas, scene.layout, scene.vertex_of_split, normals, self.epoch)
+        payload["scene"] = {
+            "cortex": identify(scene.actor),
+            "texture": identify(scene.texture),
+            "borders": identify(actors["borders"]),
+            "glow": [identify(actors[name]) for name in GLOW],
+        }
+        return payload
+
+    def close(self) -> None:
+        """Free the view and the scene."""
+        self.view.release_resources()
+        self._server.state[f"trame__template_{self.template}"] = ""
+        if not self.remote:
+            self._server.state[f"scene_{self.template}"] = None
+        self.scene.close()
+
+    # -- remote rendering; with client rendering these only take note ---------------------------------------------------
+
+    def keep(self, scan: Scan) -> None:
+        """A scan was made."""
+        self._scans[scan.mode] = scan
+        if scan.mode == self._mode:
+            self._step = scan.n_steps - 1
+            self._paint()
+
+    def show(self, mode: str) -> None:
+        """Another tab was opened."""
+        self._mode = mode
+        scan = self._scans.get(mode)
+        self._step = 0 if scan is None else scan.n_steps - 1
+        self._paint()
+
+    def step(self, step: Any) -> None:
+        """Another token is looked at."""
+        scan = self._scans.get(self._mode)
+        self._step = require_index(step, 1 if scan is None else scan.n_steps, "token")
+        self._paint()
+
+    def look(self, threshold: Any, locked: Any) -> None:
+        """The threshold was moved, or the range locked or freed."""
+        self._threshold = require_share(threshold, "threshold")
+        if not locked:
+            self._locked = {}
+        elif not self._locked:
+            self._locked = {mode: display_range(scan) for mode, scan in self._scans.items()}
+        self._paint()
+
+    def select(self, row: int) -> None:
+        """A component was selected (-1: none)."""
+        if self.remote:
+            self.scene.select(None if row < 0 else row)
+            self.view.update()
+
+    def show_surface(self, name: Any) -> None:
+        """Another surface is wanted."""
+        self.scene.show_surface(require_choice(name, SURFACES, "surface"))
+        self._refresh()
+
+    def turn(self, name: Any) -> None:
+        """A preset of the camera is wanted."""
+        name = require_choice(name, ("overview", *VIEWS), "view")
+        if name == "overview":
+            scene = self.scene
+            scene.show_hemispheres("both")
+            width, height = scene.render_window.GetSize()
+            points = self.atlas.surfaces[scene.surface or SURFACES[0]].astype(np.float64)
+            side, up = np.array(OVERVIEW.side), np.array(OVERVIEW.up)
+            focal_point, position = fit(points, side, up, aspect=width / max(1, height), margin=1.16)
+            camera = scene.plotter.camera
+            camera.SetFocalPoint(*focal_point)
+            camera.SetPosition(*position)
+            camera.SetViewUp(*OVERVIEW.up)
+            scene.plotter.renderer.ResetCameraClippingRange()
+        else:
+            self.scene.view(name)
+        self._refresh()
+
+    def turned(self) -> None:
+        """The person has turned the brain."""
+        self._server.state.letters = self.scene.orientation_letters()
+
+    def pick(self, x: Any, y: Any) -> int:
+        """Component row at shares x, y of the picture's width and height from its top left corner; -1 for none."""
+        width, height = self.scene.render_window.GetSize()
+        across = require_share(x, "place in the picture") * (width - 1)
+        row = self.scene.pick(across, require_share(y, "place in the picture") * (height - 1))
+        return -1 if row is None else row
+
+    def _paint(self) -> None:
+        if not self.remote:
+            return
+        scan = self._scans.get(self._mode)
+        if scan is None:
+            colors = np.zeros((len(self.atlas.components), 4), dtype=np.uint8)
+        else:
+            values = scan.values[self._step]
+            shown = self._locked.get(self._mode) or display_range(scan)
+            colors = component_colors(values, shown, color_map(self._mode))
+            if self._threshold > 0:
+                place = np.nan_to_num(shown.fraction(values))
+                strength = np.abs(2 * place - 1) if shown.scale == "symmetric" else place
+                colors[strength < self._threshold, 3] = 0
+        self.scene.paint(colors)
+        self.view.update()
+
+    def _refresh(self) -> None:
+        self.turned()
+        if hasattr(self, "view"):
+            self.view.update()

@@ -1,0 +1,96 @@
+"""What is sent to the browser as data: the cortex and its components once a model, colors once, each scan once.
+
+Convention. Arrays go as raw bytes, little-endian: float32 values, int32 indices, int16 normals (32767 is 1). A scan's
+values are [steps, components]; a step of one scan costs 4 bytes a component, and the rest of a payload is under 2 kB.
+The browser works out texture and colors by the same rules as nmri3d/scene (texture.py, colors.py).
+
+Left out: the mesh itself, which VtkLocalView sends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nmri3d.results import MODES, Scan
+from nmri3d.scene.camera import VIEWS, CameraPreset
+from nmri3d.scene.colors import color_map, display_range
+from nmri3d.scene.texture import TextureLayout
+
+if TYPE_CHECKING:
+    from nmri3d.atlas import Atlas
+
+SURFACES = ("pial", "inflated")
+"""Surfaces that the page offers."""
+
+OVERVIEW = CameraPreset((-0.55, 0.45, 0.70), (0.0, 0.0, 1.0))
+"""Where the page's camera begins: from the left, the front and above, so that both hemispheres are seen."""
+
+
+def palettes_payload() -> dict[str, bytes]:
+    """The color table of every mode, uint8 [256, 3]."""
+    return {mode: color_map(mode).table.tobytes() for mode in MODES}
+
+
+def components_payload(atlas: Atlas, epoch: int) -> dict[str, Any]:
+    """The component table, and nothing of the cortex: all that a page with remote rendering needs."""
+    table = atlas.components
+    return {
+        "epoch": epoch,
+        "ids": list(table.ids),
+        "kind": table.kind.tolist(),
+        "layer": _bytes(table.layer, "<i4"),
+        "n_params": table.n_params.tolist(),
+        "surface": SURFACES[0],
+    }
+
+
+def geometry_payload(
+    atlas: Atlas, texture: TextureLayout, vertex_of_split: np.ndarray, normals: dict[str, np.ndarray], epoch: int
+) -> dict[str, Any]:
+    """Components and cortex: points and normals [vertices, 3] of each surface, and who owns which face.
+
+    vertex_of_split int32 [n_split] leads from the drawn mesh's vertices to these; normals by surface, [vertices, 3].
+    """
+    return {
+        **components_payload(atlas, epoch),
+        "face_component": _bytes(atlas.face_component, "<i4"),
+        "vertex_of_split": _bytes(vertex_of_split, "<i4"),
+        "border_edges": _bytes(atlas.border_edges(), "<i4"),
+        "surfaces": {name: _bytes(atlas.surfaces[name], "<f4") for name in SURFACES},
+        "normals": {name: _bytes(np.round(normals[name] * 32767), "<i2") for name in SURFACES},
+        "n_left_vertices": int(atlas.n_left_vertices),
+        "n_left_faces": int(atlas.n_left_faces),
+        "texture": asdict(texture),
+        "views": {name: asdict(preset) for name, preset in {"overview": OVERVIEW, **VIEWS}.items()},
+    }
+
+
+def scan_payload(scan: Scan) -> dict[str, Any]:
+    """One scan with its display range. T1's integers go as float32 for their colors; the table holds them exactly."""
+    shown = display_range(scan)
+    special = np.asarray(scan.details.get("special", np.zeros(len(scan.tokens), dtype=bool)), dtype=bool)
+    return {
+        "mode": scan.mode,
+        "steps": scan.n_steps,
+        "values": _bytes(scan.values, "<f4"),
+        "tokens": list(scan.tokens),
+        "special": special.tolist(),
+        "units": scan.units,
+        "step_axis": scan.step_axis,
+        "range": {
+            "vmin": shown.vmin,
+            "vmax": shown.vmax,
+            "scale": shown.scale,
+            "ticks": [[place, label] for place, label in shown.ticks()],
+        },
+        "prompt": scan.provenance.prompt or "",
+        "created": scan.provenance.created,
+        "seconds": scan.provenance.seconds,
+    }
+
+
+def _bytes(array: np.ndarray, dtype: str) -> bytes:
+    return np.ascontiguousarray(array, dtype=dtype).tobytes()

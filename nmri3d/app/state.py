@@ -1,0 +1,111 @@
+"""The page's state: what the server tells the browser, with its defaults, and checks for what the browser tells the server.
+
+Convention. Each field of `PageState` is one variable of trame's state, written by the server only; the browser keeps what
+a person changes (token, threshold, surface, ...) to itself. Arrays go as bytes, little-endian. Nothing that comes from a
+browser is trusted: it passes one of the `require_*` functions, which raise InputError, before it is used.
+
+Left out: what the values mean (payloads.py, facts.py) and when they change (page.py).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from nmri3d.errors import InputError
+from nmri3d.results import MODES
+
+SCANNED_MODES = ("T1", "T2", "fMRI")
+"""Modes that this version can scan, in the order of their tabs."""
+
+AGGREGATIONS = ("l2_norm", "max", "mean")
+"""Ways to reduce a write to one number that the page offers."""
+
+LONGEST_TEXT = 200_000
+"""Characters of a prompt or name that are read at all; the model's context is far shorter."""
+
+
+@dataclass
+class PageState:
+    """Variables of trame's state and what they hold before anything has happened.
+
+    status        {"state", "name", "share", "what", "error"}: where the model stands, as `ServiceStatus`
+    model         facts of the model that is shown, None before there is one
+    catalog       [{"group", "entries": [{"value", "label"}]}] of the model menu
+    memory        memory in use, in words
+    mode          the open tab
+    palettes      {mode: uint8 [256, 3]}
+    geometry      components and cortex, once a model; see `payloads.geometry_payload`
+    scan_t1, scan_t2, scan_fmri   one scan each; see `payloads.scan_payload`
+    job           {"mode", "share", "what"} while a scan is under way
+    errors        {"model" | "prompt" | mode: sentence}
+    facts         the selected component; see `facts.component_facts`
+    neurons       {"row", "step", "items"}: strongest neurons of a selected MLP, on demand
+    prediction    {"prompt", "tokens": [{"text", "probability"}]}
+    log_tail      newest lines of the log, numbered
+    aggregation   how fMRI reduces a write
+    letters       orientation letters of a picture that the server draws
+    remote        whether the server draws
+    """
+
+    status: dict[str, Any] = field(
+        default_factory=lambda: {"state": "empty", "name": "", "share": 0.0, "what": "", "error": None}
+    )
+    model: dict[str, Any] | None = None
+    catalog: list[dict[str, Any]] = field(default_factory=list)
+    memory: str = ""
+    mode: str = "T1"
+    palettes: dict[str, bytes] | None = None
+    geometry: dict[str, Any] | None = None
+    scan_t1: dict[str, Any] | None = None
+    scan_t2: dict[str, Any] | None = None
+    scan_fmri: dict[str, Any] | None = None
+    job: dict[str, Any] | None = None
+    errors: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] | None = None
+    neurons: dict[str, Any] | None = None
+    prediction: dict[str, Any] | None = None
+    log_tail: list[dict[str, Any]] = field(default_factory=list)
+    aggregation: str = AGGREGATIONS[0]
+    letters: dict[str, str] = field(default_factory=dict)
+    remote: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """All variables by name."""
+        return asdict(self)
+
+
+def require_text(value: Any, name: str) -> str:
+    """A text of bearable length."""
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
+        raise InputError(f"the {name} must be a text of at most {LONGEST_TEXT:,} characters; shorten it")
+    return value
+
+
+def require_mode(value: Any) -> str:
+    """One of the five modes."""
+    return require_choice(value, MODES, "mode")
+
+
+def require_choice(value: Any, known: tuple[str, ...], name: str) -> str:
+    """One of the known names."""
+    if not isinstance(value, str) or value not in known:
+        raise InputError(f"there is no {name} {value!r}; choose one of {', '.join(known)}")
+    return value
+
+
+def require_index(value: Any, count: int, name: str) -> int:
+    """A whole number from 0 to count - 1. A bool is refused, and so is a float that is not whole."""
+    if isinstance(value, float) and value.is_integer():  # JSON knows one kind of number
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
+        raise InputError(f"the {name} must be a whole number from 0 to {count - 1}, not {value!r}")
+    return value
+
+
+def require_share(value: Any, name: str) -> float:
+    """A number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value <= 1:
+        raise InputError(f"the {name} must be a number from 0 to 1, not {value!r}")
+    return float(value)

@@ -1,0 +1,15 @@
+"""The page's files for the browser, as a trame module: scripts, style sheet, fonts. No build step.
+
+`main.js` names the scripts; they share the one name `window.nmri3d`, which is also the Vue plug-in.
+"""
+
+from pathlib import Path
+
+from nmri3d import __version__
+
+_NAME = f"__nmri3d_{__version__}"
+
+serve = {_NAME: str(Path(__file__).parent.resolve())}
+module_scripts = [f"{_NAME}/main.js"]
+styles = [f"{_NAME}/theme.css"]
+vue_use = ["window.nmri3d.plugin"]

@@ -1,0 +1,248 @@
+/* <nmri-brain>: placed inside VtkLocalView, it takes the live vtk.js view and connects it with the store: paints what
+   is shown, follows the pointer (tooltip, click, drag), and says which way the picture's edges point.
+
+   Left out: the picture's drawing (painter.js) and, with remote rendering, everything that touches vtk.js: the server
+   then answers picks and turns. */
+
+(function () {
+  "use strict";
+  const nmri = window.nmri3d;
+  const { store } = nmri;
+  const { inject, onMounted, onBeforeUnmount, ref, watch, computed } = window.Vue;
+
+  const CLICK_TRAVEL = 4; // CSS pixels that a click may wander before it is a drag
+  const KINDS = {
+    embed: "embedding",
+    head: "attention head",
+    mlp: "MLP",
+    unembed: "unembedding",
+    neuron: "neuron",
+    attn_bias: "attention output bias",
+  };
+
+  nmri.kindName = (kind) => KINDS[kind] || kind;
+
+  /* Colors of what is shown now; null paints the plain cortex. */
+  function currentTarget() {
+    const table = nmri.geometry();
+    const scan = nmri.scan();
+    const n = table ? table.ids.length : 0;
+    const palette = nmri.data.palettes[store.mode];
+    if (!scan || !palette || scan.components !== n)
+      return { colors: new Uint8Array(n * 4), strengths: new Float32Array(n) };
+    return nmri.colors.componentColors(nmri.values(), nmri.range(), palette, store.threshold);
+  }
+
+  /* Pointer handling that both renderings share: hover at most once a frame, and clicks that are no drags. */
+  function followPointer(element, { onHover, onClick }) {
+    let down = null;
+    let pending = null;
+    let request = 0;
+    const leave = () => {
+      pending = null;
+      store.hover = null;
+    };
+    const move = (event) => {
+      if (down && Math.hypot(event.clientX - down.x, event.clientY - down.y) > CLICK_TRAVEL) down.dragged = true;
+      if (event.buttons) {
+        leave();
+        return;
+      }
+      pending = event;
+      request = request || window.requestAnimationFrame(() => {
+        request = 0;
+        if (pending) onHover(pending);
+      });
+    };
+    const press = (event) => {
+      down = event.button === 0 ? { x: event.clientX, y: event.clientY, dragged: false } : null;
+      leave();
+    };
+    const release = (event) => {
+      const clicked = down && event.button === 0 && !down.dragged;
+      const near = clicked && Math.hypot(event.clientX - down.x, event.clientY - down.y) <= CLICK_TRAVEL;
+      down = null;
+      if (near) onClick(event);
+    };
+    const listeners = { pointermove: move, pointerdown: press, pointerup: release, pointerleave: leave };
+    for (const [name, listener] of Object.entries(listeners)) element.addEventListener(name, listener);
+    return () => {
+      window.cancelAnimationFrame(request);
+      for (const [name, listener] of Object.entries(listeners)) element.removeEventListener(name, listener);
+    };
+  }
+
+  function placeIn(element, event) {
+    const box = element.getBoundingClientRect();
+    return { x: event.clientX - box.left, y: event.clientY - box.top, width: box.width, height: box.height };
+  }
+
+  const TEMPLATE = `
+    <div class="brain-overlay" ref="overlay">
+      <span v-for="side in sides" :key="side" :class="['letter', side]" aria-hidden="true">{{ store.letters[side] }}</span>
+      <nmri-tooltip></nmri-tooltip>
+    </div>`;
+
+  nmri.components["nmri-brain"] = {
+    template: TEMPLATE,
+    setup() {
+      const view = inject("view");
+      const overlay = ref(null);
+      let painter = null;
+      let poll = 0;
+      let unfollow = null;
+      let cameraWatch = null;
+      let resizeWatch = null;
+      let touched = false; // whether the person has turned the brain since the last preset
+
+      function readOrientation() {
+        if (!painter) return;
+        const { letters, fieldOfView } = painter.orientation();
+        if (JSON.stringify(letters) !== JSON.stringify(store.letters)) store.letters = letters;
+        store.fieldOfView = fieldOfView;
+      }
+
+      function repaint(fade) {
+        if (!painter) return;
+        const pulsing = store.pulse && store.mode === "fMRI" && Boolean(nmri.scan());
+        painter.paint(currentTarget(), { fade, pulsing });
+      }
+
+      function begin() {
+        window.clearTimeout(poll);
+        if (painter) painter.close();
+        painter = null;
+        const geometry = nmri.geometry();
+        if (!geometry) return;
+        const start = () => {
+          try {
+            painter = new nmri.Painter(view, geometry);
+          } catch (notYet) {
+            poll = window.setTimeout(start, 30); // the scene's arrays are still under way
+            return;
+          }
+          nmri.painter = painter;
+          cameraWatch = painter.camera.onModified(readOrientation);
+          painter.setSurface(store.surface, false);
+          painter.setView(store.view, false);
+          touched = false;
+          repaint(false);
+          readOrientation();
+          if (store.selected >= 0) painter.select(store.selected);
+          store.painted = true;
+        };
+        start();
+      }
+
+      onMounted(() => {
+        const element = overlay.value.closest(".brain-frame");
+        unfollow = followPointer(element, {
+          onHover(event) {
+            const row = painter ? painter.pick(event) : -1;
+            store.hover = row < 0 ? null : { row, ...placeIn(element, event) };
+          },
+          onClick(event) {
+            if (painter) nmri.select(painter.pick(event));
+          },
+        });
+        const turned = (event) => {
+          if (event.type === "wheel" || event.buttons) touched = true;
+        };
+        element.addEventListener("pointermove", turned);
+        element.addEventListener("wheel", turned, { passive: true });
+        resizeWatch = new ResizeObserver(() => {
+          // An untouched preset keeps fitting its frame.
+          if (painter && !touched) window.requestAnimationFrame(() => painter && painter.setView(store.view, false));
+          readOrientation();
+        });
+        resizeWatch.observe(element);
+        begin();
+      });
+      onBeforeUnmount(() => {
+        window.clearTimeout(poll);
+        if (painter) painter.close();
+        if (nmri.painter === painter) nmri.painter = null;
+        painter = null;
+        if (unfollow) unfollow();
+        if (resizeWatch) resizeWatch.disconnect();
+        if (cameraWatch) cameraWatch.unsubscribe();
+      });
+
+      watch(() => store.epoch, begin);
+      watch(
+        () => [store.mode, store.revision, store.step, store.threshold],
+        ([mode, revision], [lastMode, lastRevision]) => repaint(mode !== lastMode || revision !== lastRevision),
+      );
+      watch(() => store.pulse, () => repaint(false));
+      watch(() => store.selected, (row) => painter && painter.select(row));
+      watch(
+        () => store.surface,
+        (name) => {
+          if (!painter) return;
+          painter.setSurface(name, true);
+          if (!touched) painter.setView(store.view, true);
+        },
+      );
+      watch(
+        () => nmri.view.requests,
+        () => {
+          touched = false;
+          if (painter) painter.setView(store.view, true);
+        },
+      );
+      return { overlay, store, sides: ["left", "right", "top", "bottom"] };
+    },
+  };
+
+  /* <nmri-remote-brain>: beside VtkRemoteView. The server draws, picks and turns. */
+  nmri.components["nmri-remote-brain"] = {
+    template: TEMPLATE,
+    props: { letters: Object },
+    setup(props) {
+      const overlay = ref(null);
+      let unfollow = null;
+      let asked = 0;
+      onMounted(() => {
+        const element = overlay.value.closest(".brain-frame");
+        unfollow = followPointer(element, {
+          async onHover(event) {
+            const ticket = (asked += 1);
+            const place = placeIn(element, event);
+            const row = await nmri.trigger("remote_pick", place.x / place.width, place.y / place.height);
+            if (ticket === asked) store.hover = row < 0 ? null : { row, ...place };
+          },
+          async onClick(event) {
+            const place = placeIn(element, event);
+            nmri.select(await nmri.trigger("remote_pick", place.x / place.width, place.y / place.height));
+          },
+        });
+        store.painted = true;
+      });
+      onBeforeUnmount(() => unfollow && unfollow());
+      watch(() => props.letters, (letters) => letters && (store.letters = letters), { immediate: true });
+      watch(() => store.epoch, () => (store.painted = true));
+      return { overlay, store, sides: ["left", "right", "top", "bottom"] };
+    },
+  };
+
+  nmri.components["nmri-tooltip"] = {
+    template: `
+      <div v-if="row >= 0 && table" class="tooltip" role="status" :style="place" data-testid="tooltip">
+        <b>{{ table.ids[row] }}</b>
+        <span>{{ nmri.kindName(table.kind[row]) }}</span>
+        <span v-if="scan" class="data">{{ nmri.valueText(row) }} <i>{{ scan.units }}</i></span>
+        <span v-if="scan && scan.tokens.length" class="dim">at {{ nmri.tokenText(scan.tokens[nmri.currentStep()]) }}</span>
+      </div>`,
+    setup() {
+      const row = computed(() => (store.hover ? store.hover.row : -1));
+      const place = computed(() => {
+        const at = store.hover;
+        if (!at) return {};
+        const left = at.x + 250 > at.width ? { right: `${at.width - at.x + 14}px` } : { left: `${at.x + 14}px` };
+        const top = at.y + 90 > at.height ? { bottom: `${at.height - at.y + 12}px` } : { top: `${at.y + 12}px` };
+        return { ...left, ...top };
+      });
+      return { row, place, nmri, table: computed(nmri.geometry), scan: computed(nmri.scan) };
+    },
+  };
+})();

@@ -1,0 +1,23 @@
+/* <nmri-feed>: hands what arrives in trame's state to the store, and draws nothing. */
+
+(function () {
+  "use strict";
+  const nmri = window.nmri3d;
+  const { watch } = window.Vue;
+
+  nmri.components["nmri-feed"] = {
+    props: { palettes: Object, geometry: Object, t1: Object, t2: Object, fmri: Object, remote: Boolean, mode: String },
+    template: `<span hidden></span>`,
+    setup(props) {
+      nmri.store.remote = Boolean(props.remote);
+      const now = { immediate: true };
+      watch(() => props.palettes, nmri.takePalettes, now);
+      watch(() => props.geometry, nmri.takeGeometry, now);
+      watch(() => props.t1, (payload) => nmri.takeScan("T1", payload), now);
+      watch(() => props.t2, (payload) => nmri.takeScan("T2", payload), now);
+      watch(() => props.fmri, (payload) => nmri.takeScan("fMRI", payload), now);
+      watch(() => props.mode, (mode) => mode && mode !== nmri.store.mode && nmri.setMode(mode), now);
+      return {};
+    },
+  };
+})();

@@ -1,0 +1,480 @@
+"""The page in a real browser, on a tiny real model."""
+
+from __future__ import annotations
+
+import gc
+import io
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nmri3d.errors import InputError
+from nmri3d.scene.brain import BrainScene
+from nmri3d.scene.colors import color_map, component_colors, display_range
+from nmri3d.service import Service
+from tests.app.conftest import PROMPT, opened, serving
+from tests.app.known_view import KnownView
+from tests.models.tiny import tiny_checkpoint_folder
+
+pytestmark = pytest.mark.browser
+
+
+def by(name: str) -> str:
+    return f'[data-testid="{name}"]'
+
+
+def scan(page: Any, prompt: str = PROMPT) -> None:
+    page.fill(by("prompt-input"), prompt)
+    page.press(by("prompt-input"), "Enter")
+    page.wait_for_selector(by("token-0"))
+    page.wait_for_selector(by("predictions"))
+
+
+def quiet(page: Any) -> None:
+    """No pulse, no overlay: what is left is the brain alone."""
+    page.add_style_tag(content=".scan-lines, .vignette, .canvas-overlay, .brain-overlay { opacity: 0 }")
+    page.evaluate("window.nmri3d.store.pulse = false")
+    still(page)
+
+
+def still(page: Any) -> None:
+    """Wait until fades, turns and morphs have ended and are on the screen."""
+    page.wait_for_function("!nmri3d.painter || !nmri3d.painter.moving")
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.wait_for_timeout(150)
+
+
+def picture(page: Any) -> np.ndarray:
+    """The canvas as uint8 [height, width, 3]."""
+    from PIL import Image
+
+    shot = page.locator(by("brain-view")).screenshot()
+    return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
+
+
+def frame(page: Any) -> dict[str, float]:
+    box: dict[str, float] = page.locator(by("brain-view")).bounding_box()
+    return box
+
+
+def known_view(page: Any, atlas: Any, surface: str = "pial") -> KnownView:
+    page.select_option(by("view-menu"), "lateral_left")
+    still(page)
+    box = frame(page)
+    return KnownView(atlas, surface, "lateral_left", box["width"], box["height"])
+
+
+def click_brain(page: Any, x: float, y: float) -> None:
+    box = frame(page)
+    page.mouse.click(box["x"] + x + 0.5, box["y"] + y + 0.5)
+
+
+# -- the first look -----------------------------------------------------------------------------------------------------
+
+
+def test_the_first_thing_seen_is_a_painted_brain(page: Any) -> None:
+    quiet(page)
+    colors = picture(page).reshape(-1, 3).astype(int)
+    drawn = colors[colors.max(axis=1) > 40]
+    assert len(drawn) > 0.15 * len(colors)
+    assert page.get_attribute(by("tab-T1"), "aria-selected") == "true"
+    assert "Model Resonance Imaging" in page.inner_text(by("dicom-header"))
+    assert "parameters" in page.inner_text(by("color-bar"))
+    assert "components" in page.inner_text(by("log-panel"))
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (1920, 1080), (2560, 1440)])
+def test_nothing_overlaps_or_scrolls(browser: Any, server: Any, size: tuple[int, int]) -> None:
+    page = opened(browser, server.address, size)
+    scan(page)
+    page.keyboard.press("Escape")
+    boxes = {
+        name: page.locator(name).bounding_box()
+        for name in (
+            ".top-bar",
+            ".mode-tabs",
+            ".canvas",
+            ".prompt-bar",
+            ".summary",
+            ".stimulation",
+            ".comparison",
+            ".log",
+        )
+    }
+    for name, box in boxes.items():
+        assert min(box["x"], box["y"]) >= 0, name
+        assert box["x"] + box["width"] <= size[0] + 0.5, name
+        assert box["y"] + box["height"] <= size[1] + 0.5, name
+    names = list(boxes)
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            one, other = boxes[a], boxes[b]
+            apart = (
+                one["x"] + one["width"] <= other["x"] + 0.5
+                or other["x"] + other["width"] <= one["x"] + 0.5
+                or one["y"] + one["height"] <= other["y"] + 0.5
+                or other["y"] + other["height"] <= one["y"] + 0.5
+            )
+            assert apart, f"{a} overlaps {b}"
+    overflow = page.evaluate("document.documentElement.scrollHeight - window.innerHeight")
+    assert overflow <= 0
+    page.close()
+
+
+# -- scanning and stepping ----------------------------------------------------------------------------------------------
+
+
+def test_a_scan_changes_the_picture_and_shows_tokens_and_prediction(page: Any, service: Any) -> None:
+    quiet(page)
+    before = picture(page)
+    scan(page)
+    quiet(page)
+    assert np.abs(picture(page).astype(int) - before).mean() > 2
+    tokens = service.scan("fMRI", PROMPT).tokens
+    assert page.locator(".chip").count() == len(tokens)
+    assert page.inner_text(by("token-0")).startswith("BOS")
+    best = service.predict(PROMPT)[0]
+    first = page.locator(f"{by('predictions')} li").first.inner_text()
+    assert f"{best.probability:.3f}" in first
+    assert "Scan complete" in page.inner_text(by("log-panel"))
+
+
+def test_stepping_playing_and_looking_send_nothing(page: Any, settled: Any) -> None:
+    scan(page)
+    quiet(page)
+    settled(page)
+    page.traffic.clear()
+    last = page.locator(".chip").count() - 1
+
+    shown = picture(page)
+    page.keyboard.press("Tab")  # out of the prompt
+    page.keyboard.press("ArrowLeft")
+    assert page.get_attribute(by(f"token-{last - 1}"), "aria-current") == "step"
+    still(page)
+    stepped = picture(page)
+    assert np.abs(stepped.astype(int) - shown).mean() > 0.3
+    page.click(by(f"token-{last}"))
+    still(page)
+    assert np.abs(picture(page).astype(int) - shown).mean() < 0.05
+
+    page.click(by("token-prev"))
+    page.click(by("token-next"))
+    page.click(by("token-0"))
+    page.click(by("token-play"))
+    page.wait_for_selector(by("token-2") + '[aria-current="step"]')
+    page.click(by("pause-button"))
+    page.evaluate("nmri3d.setThreshold(0.5)")
+    page.check(by("range-lock"))
+    page.select_option(by("surface-menu"), "inflated")
+    page.select_option(by("view-menu"), "dorsal")
+    page.mouse.move(500, 300)
+    page.mouse.move(480, 320)
+    page.wait_for_timeout(1200)
+    assert page.traffic.n_bytes == 0
+
+
+def test_arrow_keys_in_the_prompt_move_the_caret_only(page: Any) -> None:
+    scan(page)
+    last = page.locator(".chip").count() - 1
+    page.focus(by("prompt-input"))
+    page.keyboard.press("ArrowLeft")
+    assert page.get_attribute(by(f"token-{last}"), "aria-current") == "step"
+
+
+def test_a_finished_scan_is_shown_again_without_a_measurement(page: Any, service: Any, settled: Any) -> None:
+    scan(page)
+    page.click(by("tab-T2"))
+    page.wait_for_function("nmri3d.data.scans.T2")
+    quiet(page)
+    t2 = picture(page)
+    settled(page)
+    asked = len(service.asked)
+    page.traffic.clear()
+    page.click(by("tab-fMRI"))
+    still(page)
+    fmri = picture(page)
+    page.click(by("tab-T2"))
+    still(page)
+    assert np.abs(picture(page).astype(int) - t2).mean() < 0.05
+    assert np.abs(fmri.astype(int) - t2).mean() > 2
+    assert len(service.asked) == asked
+    assert page.traffic.n_bytes < 2000
+
+
+def test_the_aggregation_changes_the_unit(page: Any) -> None:
+    scan(page)
+    page.select_option(by("aggregation-menu"), "max")
+    page.wait_for_function("document.querySelector('.color-bar figcaption').innerText.includes('largest')")
+
+
+def test_a_locked_range_stays_for_the_next_scan(page: Any) -> None:
+    scan(page)
+    limits = page.evaluate("[nmri3d.range().vmin, nmri3d.range().vmax]")
+    page.check(by("range-lock"))
+    page.fill(by("prompt-input"), "a quick brown fox")
+    page.click(by("scan-button"))
+    page.wait_for_function("nmri3d.scan() && nmri3d.scan().prompt === 'a quick brown fox'")
+    assert page.evaluate("[nmri3d.range().vmin, nmri3d.range().vmax]") == limits
+    assert page.evaluate("[nmri3d.scan().range.vmin, nmri3d.scan().range.vmax]") != limits
+
+
+def test_the_threshold_leaves_weak_components_grey(page: Any) -> None:
+    scan(page)
+    quiet(page)
+    page.evaluate("nmri3d.setThreshold(1)")
+    still(page)
+    colors = picture(page).reshape(-1, 3).astype(int)
+    drawn = colors[colors.max(axis=1) > 60]
+    grey = np.ptp(drawn, axis=1) < 25
+    assert grey.mean() > 0.6
+
+
+# -- what lies where ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("surface", ["pial", "inflated"])
+def test_a_click_selects_the_parcel_that_lies_there(page: Any, atlas: Any, surface: str) -> None:
+    page.select_option(by("surface-menu"), surface)
+    still(page)
+    view = known_view(page, atlas, surface)
+    targets = view.pixels_inside()
+    assert len({row for _, _, row in targets}) >= 3
+    for x, y, row in targets[:6]:
+        page.keyboard.press("Escape")
+        click_brain(page, x, y)
+        page.wait_for_selector(f"{by('selected-id')}:text-is('{atlas.components.ids[row]}')")
+
+
+def test_the_tooltip_tells_the_raw_value(page: Any, atlas: Any, service: Any) -> None:
+    view = known_view(page, atlas)
+    x, y, row = view.pixels_inside()[0]
+    box = frame(page)
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    page.wait_for_selector(by("tooltip"))
+    text = page.inner_text(by("tooltip"))
+    assert atlas.components.ids[row] in text
+    assert f"{int(atlas.components.n_params[row]):,} parameters" in text
+
+
+def test_pixels_inside_a_parcel_have_its_color(page: Any, atlas: Any, service: Any) -> None:
+    scan(page)
+    view = known_view(page, atlas)
+    quiet(page)
+    measured = service.scan("fMRI", PROMPT)
+    wanted = component_colors(measured.values[-1], display_range(measured), color_map("fMRI"))[:, :3].astype(float)
+    shown = picture(page).astype(float)
+    compared = set()
+    for x, y, row in view.pixels_inside():
+        pixel = shown[y - 1 : y + 2, x - 1 : x + 2].mean(axis=(0, 1))
+        if pixel.sum() < 120:  # in deep shadow there is no color to compare
+            continue
+        compared.add(row)
+        assert np.abs(pixel / pixel.sum() - wanted[row] / wanted[row].sum()).max() < 0.05, atlas.components.ids[row]
+    assert len(compared) >= 4
+
+
+def test_background_and_medial_wall_select_nothing(page: Any, atlas: Any) -> None:
+    view = known_view(page, atlas)
+    assert view.row_at(4, 4) == -2
+    click_brain(page, 4, 4)
+    page.wait_for_timeout(300)
+    assert page.locator(by("selected-id")).count() == 0
+
+
+def test_a_drag_turns_and_does_not_select_and_escape_clears(page: Any, atlas: Any) -> None:
+    view = known_view(page, atlas)
+    x, y, _ = view.pixels_inside()[0]
+    box = frame(page)
+    position = page.evaluate("Array.from(nmri3d.painter.camera.getPosition())")
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + x + 240, box["y"] + y + 10, steps=8)
+    page.mouse.up()
+    page.wait_for_timeout(400)
+    assert page.evaluate("nmri3d.store.selected") == -1
+    turned = page.evaluate("Array.from(nmri3d.painter.camera.getPosition())")
+    assert np.linalg.norm(np.subtract(turned, position)) > 20
+
+    page.click(by("view-reset"))
+    still(page)
+    back = page.evaluate("Array.from(nmri3d.painter.camera.getPosition())")
+    assert back == pytest.approx(position)
+    click_brain(page, x, y)
+    page.wait_for_selector(by("selected-id"))
+    page.keyboard.press("Escape")
+    page.wait_for_selector(by("selected-id"), state="detached")
+
+
+def test_the_panel_follows_the_mode(page: Any, atlas: Any, service: Any) -> None:
+    row = atlas.components.row("blocks.1.mlp")
+    page.evaluate(f"nmri3d.select({row})")
+    page.wait_for_selector(by("selected-id"))
+    assert "W_in" in page.inner_text(by("stimulation-panel"))
+    page.click(by("tab-T2"))
+    page.wait_for_selector(by("histogram"))
+    deviation = float(service.scan("T2").details["std"][row])
+    assert f"{deviation:.4g}"[:5] in page.inner_text(by("selected-value"))
+    scan(page)
+    assert page.locator(f"{by('step-bars')} button").count() == page.locator(".chip").count()
+    page.click(by("top-neurons"))
+    page.wait_for_selector(f"{by('neurons')} li:nth-child(3)")
+    position = page.locator(".chip").count() - 1
+    strongest = service.top_neurons(PROMPT, 1, position)[0]
+    assert f"neuron {strongest.index}" in page.inner_text(by("neurons"))
+    for edit in ("zero", "amplify", "invert", "noise", "ablate"):
+        assert page.is_disabled(by(f"perturb-{edit}"))
+
+
+def test_a_bar_of_the_layer_summary_selects_and_turns_the_brain_to_it(page: Any, atlas: Any) -> None:
+    page.select_option(by("view-menu"), "lateral_left")  # MLPs lie on the other side
+    still(page)
+    page.click(f"{by('layer-summary')} .layer:nth-child(2) .bar.right")
+    page.wait_for_selector(f"{by('selected-id')}:text-is('blocks.0.mlp')")
+    still(page)
+    row = atlas.components.row("blocks.0.mlp")
+    assert page.evaluate("nmri3d.store.view") != "lateral_left"
+    assert page.evaluate(f"nmri3d.painter.viewOf({row})") == ""  # it is in sight now
+    shown = picture(page).reshape(-1, 3).astype(int)
+    glow = (shown[:, 1] > 200) & (shown[:, 0] < 120)
+    assert glow.sum() > 100
+
+
+# -- what can go wrong --------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_prompt_gets_the_sentence_of_the_model(page: Any, service: Any) -> None:
+    with pytest.raises(InputError) as refused:
+        service.scan("fMRI", "")
+    page.click(by("scan-button"))
+    page.wait_for_selector(by("prompt-error"))
+    assert page.inner_text(by("prompt-error")) == str(refused.value)
+    scan(page)
+    assert page.locator(by("prompt-error")).count() == 0
+
+
+def test_a_scan_can_be_cancelled(page: Any, service: Any) -> None:
+    service.slow = True
+    try:
+        page.click(by("tab-T2"))
+        page.click(by("cancel-button"))
+        page.wait_for_selector(by("job"), state="detached")
+    finally:
+        service.slow = False
+    assert "cancelled" in page.inner_text(by("log-panel"))
+    assert page.evaluate("'T2' in nmri3d.data.scans") is False
+    page.click(by("tab-T1"))
+    page.click(by("tab-T2"))
+    page.wait_for_function("nmri3d.data.scans.T2")
+
+
+def test_nonsense_from_a_browser_is_refused(page: Any, settled: Any) -> None:
+    for name, arguments in (
+        ("select", [10**9]),
+        ("select", ["0"]),
+        ("select", [None]),
+        ("open_mode", ["../../etc"]),
+        ("top_neurons", [0, -1]),
+        ("aggregate", ["raw; rm"]),
+        ("scan", [{"a": 1}]),
+        ("load_model", [["x"]]),
+        ("scan", []),
+    ):
+        page.evaluate("([name, args]) => window.trame.trigger(name, args)", [name, arguments])
+    settled(page)
+    assert page.locator(".log .error").count() >= 9
+    scan(page)
+
+
+def test_an_unknown_model_is_refused_beside_the_menu_and_the_old_one_stays(page: Any) -> None:
+    page.select_option(by("model-menu"), "*")
+    page.fill(by("model-text"), "/nowhere/at/all")
+    page.click(by("model-load"))
+    page.wait_for_selector(by("model-error"))
+    assert "/nowhere/at/all" in page.inner_text(by("model-error"))
+    scan(page)
+
+
+@pytest.mark.parametrize("mode", ["DTI", "FLAIR"])
+def test_scans_of_later_versions_say_so_and_paint_nothing(page: Any, mode: str) -> None:
+    page.click(by(f"tab-{mode}"))
+    assert "later version" in page.inner_text(by("later"))
+    quiet(page)
+    colors = picture(page).reshape(-1, 3).astype(int)
+    drawn = colors[colors.max(axis=1) > 60]
+    assert (np.ptp(drawn, axis=1) < 25).mean() > 0.95
+
+
+def test_reset_stops_clears_and_turns_back(page: Any) -> None:
+    scan(page)
+    page.select_option(by("view-menu"), "dorsal")
+    page.evaluate("nmri3d.select(0); nmri3d.setThreshold(0.4)")
+    page.click(by("token-play"))
+    page.click(by("reset-button"))
+    state = page.evaluate(
+        "(({playing, threshold, selected, view}) => ({playing, threshold, selected, view}))(nmri3d.store)"
+    )
+    assert state == {"playing": False, "threshold": 0, "selected": -1, "view": "overview"}
+
+
+# -- remote rendering ---------------------------------------------------------------------------------------------------
+
+
+def test_the_server_can_draw_instead(browser: Any, service: Any, atlas: Any) -> None:
+    with serving(service, render="remote") as running:
+        page = opened(browser, running.address)
+        page.wait_for_timeout(1500)
+        scan(page)
+        page.wait_for_timeout(1500)
+        last = picture(page)
+        assert (last.max(axis=2) > 40).mean() > 0.15
+        page.click(by("token-0"))
+        page.wait_for_timeout(1500)
+        assert np.abs(picture(page).astype(int) - last).mean() > 0.5
+        box = frame(page)
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.wait_for_selector(by("selected-id"))
+        assert page.inner_text(by("selected-id")) in atlas.components.ids
+        assert page.complaints == []
+        page.close()
+
+
+# -- another model, leaving ---------------------------------------------------------------------------------------------
+
+
+def test_another_model_gets_a_brain_of_its_own_and_the_old_scene_is_freed(
+    browser: Any, tmp_path: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("NMRI3D_CACHE", str(tmp_path / "cache"))
+    scenes: list[weakref.ref[BrainScene]] = []
+    build = BrainScene.__init__
+
+    def noted(scene: BrainScene, *arguments: Any, **options: Any) -> None:
+        scenes.append(weakref.ref(scene))
+        build(scene, *arguments, **options)
+
+    monkeypatch.setattr(BrainScene, "__init__", noted)
+    first = tiny_checkpoint_folder("llama", tmp_path / "first")
+    second = tiny_checkpoint_folder("gpt2", tmp_path / "second")
+    service = Service()
+    service.load(str(first))
+    with serving(service) as running:
+        page = opened(browser, running.address)
+        scan(page)
+        page.select_option(by("model-menu"), "*")
+        page.fill(by("model-text"), str(second))
+        page.click(by("model-load"))
+        page.wait_for_function("nmri3d.store.epoch > 1 && nmri3d.store.painted")
+        assert page.evaluate("nmri3d.geometry().n_params") == service.require_backend().components.n_params.tolist()
+        assert page.locator(".chip").count() == 0  # the prompt was the old model's
+        scan(page)
+        assert page.locator(".chip").count() == len(service.scan("fMRI", PROMPT).tokens)
+        page.evaluate("nmri3d.select(1)")
+        page.wait_for_selector(f"{by('selected-id')}:text-is('{service.require_backend().components.ids[1]}')")
+        assert page.complaints == []
+        page.close()
+    service.close()
+    gc.collect()
+    assert len(scenes) == 2
+    assert [scene() for scene in scenes] == [None, None]

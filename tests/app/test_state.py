@@ -1,0 +1,83 @@
+"""What the browser says is checked before it is used."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nmri3d.app.state import (
+    LONGEST_TEXT,
+    PageState,
+    require_choice,
+    require_index,
+    require_mode,
+    require_share,
+    require_text,
+)
+from nmri3d.errors import InputError
+
+ANYTHING = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.binary(),
+    st.lists(st.integers()),
+    st.dictionaries(st.text(), st.integers()),
+)
+
+
+@given(ANYTHING, st.integers(1, 50))
+def test_an_index_is_a_whole_number_in_range_or_refused(value, count):
+    valid = (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < count and value == int(value)
+    )
+    if valid:
+        found = require_index(value, count, "row")
+        assert type(found) is int
+        assert found == value
+    else:
+        with pytest.raises(InputError, match="row must be a whole number from 0"):
+            require_index(value, count, "row")
+
+
+@given(ANYTHING)
+def test_a_share_is_finite_and_within_0_and_1_or_refused(value):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and math.isfinite(value) and 0 <= value <= 1:
+        assert require_share(value, "threshold") == value
+    else:
+        with pytest.raises(InputError, match="threshold"):
+            require_share(value, "threshold")
+
+
+@given(ANYTHING)
+def test_a_mode_is_one_of_five_or_refused(value):
+    if value in ("T1", "T2", "fMRI", "DTI", "FLAIR"):
+        assert require_mode(value) == value
+    else:
+        with pytest.raises(InputError, match="FLAIR"):
+            require_mode(value)
+
+
+def test_a_choice_names_what_is_known():
+    with pytest.raises(InputError, match="pial, inflated"):
+        require_choice("flat", ("pial", "inflated"), "surface")
+
+
+def test_a_text_is_bounded():
+    assert require_text(" é ", "prompt") == " é "
+    with pytest.raises(InputError, match="prompt"):
+        require_text("x" * (LONGEST_TEXT + 1), "prompt")
+    with pytest.raises(InputError, match="prompt"):
+        require_text(b"x", "prompt")
+
+
+def test_every_page_begins_with_defaults_of_its_own():
+    one, other = PageState(), PageState()
+    one.errors["prompt"] = "x"
+    assert other.as_dict()["errors"] == {}
