@@ -28,7 +28,6 @@ from nmri3d.app.panels import canvas, log, mode_tabs, prompt_bar, side, top_bar
 from nmri3d.app.payloads import palettes_payload, scan_payload
 from nmri3d.app.state import (
     AGGREGATIONS,
-    SCANNED_MODES,
     PageState,
     require_choice,
     require_index,
@@ -71,6 +70,7 @@ class Page:
         self._brain: PageBrain | None = None
         self._scans: dict[str, Scan] = {}
         self._job: Job[Any] | None = None
+        self._prediction: Job[Any] | None = None
         self._selected = -1
         self._epoch = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -297,6 +297,8 @@ class Page:
     def _open_scan(self, mode: str, prompt: str | None = None) -> None:
         if self._job is not None:
             raise BusyError("a scan is still under way; wait until it is done, or cancel it first")
+        if self._prediction is not None:
+            self._prediction.cancel()
         self._task(self._scan(mode, prompt), "prompt" if mode == "fMRI" else mode)
 
     async def _scan(self, mode: str, prompt: str | None) -> None:
@@ -346,14 +348,21 @@ class Page:
             self._show_facts()
 
     async def _predict(self, prompt: str, epoch: int) -> None:
+        job = self.service.run(
+            lambda progress: self.service.predict(prompt, progress=progress), owner=self._owner, name="The prediction"
+        )
+        self._prediction = job
         try:
-            best = await self._run(
-                lambda progress: self.service.predict(prompt, progress=progress), "The prediction", cancellable=True
-            )
+            best = await job
+        except Cancelled:  # a newer scan wants the model
+            return
         except Nmri3dError as error:
             self._set(prediction=None)
             self._show_error("prediction", str(error))
             return
+        finally:
+            if self._prediction is job:
+                self._prediction = None
         if epoch != self._epoch:
             return
         self._show_error("prediction", "")
@@ -492,6 +501,3 @@ def _memory_text(memory: dict[str, Any]) -> str:
 
 def _duration(seconds: float) -> str:
     return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
-__all__ = ["SCANNED_MODES", "Page"]

@@ -16,9 +16,6 @@ from typing import Any
 from nmri3d.errors import InputError
 from nmri3d.results import MODES
 
-SCANNED_MODES = ("T1", "T2", "fMRI")
-"""Modes that this version can scan, in the order of their tabs."""
-
 AGGREGATIONS = ("l2_norm", "max", "mean")
 """Ways to reduce a write to one number that the page offers."""
 

@@ -178,10 +178,10 @@
       const { moving } = this;
       const breathing = this.pulsing || (this.selected >= 0 && !calm.matches);
       if (!moving && !breathing) return;
-      // A slow machine spends at most a fifth of its time on a pulse.
-      const ready = this.drawn;
-      const rest = Math.max(QUIET_FRAME, this.frameCost * 5);
-      if (moving || (ready && now - this.lastDraw >= rest)) {
+      // No picture is begun before the last one is drawn: a slow renderer drops frames instead of falling behind. On a
+      // pulse it spends at most a fifth of its time.
+      const rest = moving ? 0 : Math.max(QUIET_FRAME, this.frameCost * 5);
+      if (this.drawn && now - this.lastDraw >= rest) {
         if (this.morph) this.stepMorph(now);
         if (this.turn) this.stepTurn(now);
         this.draw(now);
