@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nmri3d.errors import ModelFormatError, ModelNotFoundError, UnsupportedModelError
+from nmri3d.models.adapter_facts import supported_architectures
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 """A folder that holds none of these has no tokenizer."""
@@ -149,7 +150,7 @@ def check_architecture(config: dict[str, Any], where: object, *, trust_remote_co
             else f"transformers {_version('transformers')} does not know the model type {model_type!r} "
             f"({architecture}); upgrade transformers, or choose a supported model: {_examples()}"
         )
-    supported = supported_architectures()
+    supported = supported_architectures() - _BIDIRECTIONAL
     if architecture not in supported:
         raise UnsupportedModelError(
             f"the architecture {architecture} is not supported: TransformerLens {_version('transformer-lens')} has "
@@ -161,13 +162,6 @@ def check_architecture(config: dict[str, Any], where: object, *, trust_remote_co
             "you trust it, load with trust_remote_code=True"
         )
     return architecture, needs_code
-
-
-def supported_architectures() -> frozenset[str]:
-    """Architecture names that TransformerLens has an adapter for and that are causal decoders."""
-    from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
-
-    return frozenset(SUPPORTED_ARCHITECTURES) - _BIDIRECTIONAL
 
 
 def weight_files(folder: Path) -> list[Path]:

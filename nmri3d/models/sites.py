@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
 
 from nmri3d.errors import UnsupportedModelError
+
+REQUIRED = ("embed", "blocks", "blocks.attn", "blocks.attn.o", "blocks.mlp", "blocks.mlp.out", "ln_final", "unembed")
+"""Parts without which a model cannot be scanned."""
 
 
 @dataclass(frozen=True)
@@ -73,61 +76,54 @@ def bias_of(module: nn.Module) -> torch.Tensor | None:
     return bias.detach() if isinstance(bias, torch.Tensor) else None
 
 
-def module_map(hf_model: nn.Module, adapter: Any, *, parallel: bool) -> ModuleMap:
-    """Find the modules that the adapter's component mapping names in a Hugging Face model.
+def module_map(hf_model: nn.Module, paths: Mapping[str, str]) -> ModuleMap:
+    """Find the parts of a Hugging Face model by the paths of `nmri3d.models.adapter_facts.module_paths`.
 
     Raises UnsupportedModelError, naming what is missing, for an architecture without these parts in every block.
     """
-    names = adapter.component_mapping
     architecture = type(hf_model).__name__
-
-    def find(root: nn.Module, path: str | None, role: str) -> nn.Module:
-        try:
-            return root.get_submodule(path or "")
-        except AttributeError:
-            raise UnsupportedModelError(
-                f"{architecture} has no module {path!r}, which should be its {role}; nmri3d scans decoder-only "
-                "transformers with attention and an MLP in every block"
-            ) from None
-
-    def optional(root: nn.Module, parts: Mapping[str, Any], key: str) -> nn.Module | None:
-        return find(root, parts[key].name, key) if key in parts else None
-
-    missing = [role for role in ("embed", "blocks", "ln_final", "unembed") if role not in names]
-    parts = {} if missing else names["blocks"].submodules
-    missing += [f"blocks.{role}" for role in ("attn", "mlp") if role not in parts]
-    if not missing:
-        missing += [f"blocks.{role}.{out}" for role, out in (("attn", "o"), ("mlp", "out"))
-                    if out not in (parts[role].submodules or {})]  # fmt: skip
+    missing = [role for role in REQUIRED if role not in paths]
     if missing:
         raise UnsupportedModelError(
             f"{architecture} has no {', '.join(missing)}; nmri3d scans decoder-only transformers with attention and an "
             "MLP in every block (GPT-2, Pythia, Llama, Qwen, Gemma, Mistral, Phi and their kin)"
         )
+
+    def find(root: nn.Module, role: str) -> nn.Module:
+        try:
+            return root.get_submodule(paths[role])
+        except AttributeError:
+            raise UnsupportedModelError(
+                f"{architecture} has no module {paths[role]!r}, which should be its {role}; nmri3d scans decoder-only "
+                "transformers with attention and an MLP in every block"
+            ) from None
+
+    def optional(root: nn.Module, role: str) -> nn.Module | None:
+        return find(root, role) if role in paths else None
+
     blocks = []
-    for block in find(hf_model, names["blocks"].name, "list of blocks").children():
-        attn = find(block, parts["attn"].name, "attention")
-        mlp = find(block, parts["mlp"].name, "MLP")
+    for block in find(hf_model, "blocks").children():
+        attn, mlp = find(block, "blocks.attn"), find(block, "blocks.mlp")
         blocks.append(
             Block(
                 block=block,
-                norm_before_attn=optional(block, parts, "ln1"),
+                norm_before_attn=optional(block, "blocks.ln1"),
                 attn=attn,
-                attn_out=find(attn, parts["attn"].submodules["o"].name, "attention output projection"),
-                norm_after_attn=optional(block, parts, "ln1_post"),
-                norm_before_mlp=optional(block, parts, "ln2"),
+                attn_out=find(attn, "blocks.attn.o"),
+                norm_after_attn=optional(block, "blocks.ln1_post"),
+                norm_before_mlp=optional(block, "blocks.ln2"),
                 mlp=mlp,
-                mlp_out=find(mlp, parts["mlp"].submodules["out"].name, "MLP output projection"),
-                norm_after_mlp=optional(block, parts, "ln2_post"),
+                mlp_out=find(mlp, "blocks.mlp.out"),
+                norm_after_mlp=optional(block, "blocks.ln2_post"),
             )
         )
     return ModuleMap(
-        embed=find(hf_model, names["embed"].name, "embedding"),
-        pos_embed=optional(hf_model, names, "pos_embed"),
+        embed=find(hf_model, "embed"),
+        pos_embed=optional(hf_model, "pos_embed"),
         blocks=tuple(blocks),
-        final_norm=find(hf_model, names["ln_final"].name, "final norm"),
-        unembed=find(hf_model, names["unembed"].name, "unembedding"),
-        parallel=parallel,
+        final_norm=find(hf_model, "ln_final"),
+        unembed=find(hf_model, "unembed"),
+        parallel=paths["parallel"] == "yes",
     )
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from nmri3d.errors import InputError, UnsupportedModelError
+from nmri3d.models.adapter_facts import adapter_of, module_paths
 from nmri3d.models.backend import ModelInfo, Progress, Reducer, Reduction, Run, Stimulus, no_progress
 from nmri3d.models.fingerprint import fingerprint
 from nmri3d.models.parameters import component_table, neuron_table
@@ -52,8 +53,7 @@ class TransformerLensBackend:
         progress(0.0, "mapping the architecture")
         self.hf_model = checkpoint.hf_model
         self.tokenizer = checkpoint.tokenizer
-        adapter = _adapter(self.hf_model)
-        self._modules = module_map(self.hf_model, adapter, parallel=bool(adapter.cfg.parallel_attn_mlp))
+        self._modules = module_map(self.hf_model, module_paths(self.hf_model))
         self._sites = sites(self._modules)
         config = self.hf_model.config.get_text_config()
         self.components = component_table(self.hf_model, self._modules, config.num_attention_heads)
@@ -180,7 +180,7 @@ class TransformerLensBackend:
 
         shared = {id(tensor): tensor for tensor in (*self.hf_model.parameters(), *self.hf_model.buffers())}
         twin = copy.deepcopy(self.hf_model, shared)
-        adapter = _adapter(twin)
+        adapter = adapter_of(twin)
         adapter.cfg.device = self.info.device
         adapter.cfg.tokenizer_prepends_bos, adapter.cfg.tokenizer_appends_eos = detect_tokenizer_bos_eos(self.tokenizer)
         adapter.prepare_model(twin)
@@ -260,24 +260,3 @@ def _hook(site: Site, keep: Any, components: Any) -> Any:
     return site.module.register_forward_hook(
         lambda module, args, output: keep(post_norm_scale(module, args[0][0], output[0]))
     )
-
-
-def _adapter(hf_model: Any) -> Any:
-    """TransformerLens' architecture adapter for a Hugging Face model.
-
-    Raises UnsupportedModelError for an architecture that TransformerLens does not know.
-    """
-    from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
-    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_config_from_hf
-    from transformer_lens.model_bridge.sources._hf_format import determine_architecture_from_hf_config
-
-    config = copy.deepcopy(hf_model.config)
-    try:
-        architecture = determine_architecture_from_hf_config(config)
-        bridge_config = build_bridge_config_from_hf(config, architecture, config.name_or_path, hf_model.dtype)
-        return ArchitectureAdapterFactory.select_architecture_adapter(bridge_config)
-    except ValueError as error:
-        raise UnsupportedModelError(
-            f"TransformerLens has no adapter for {type(hf_model).__name__} ({error}); choose a model of the GPT-2, Pythia, "
-            "Llama, Qwen, Gemma, Mistral or Phi family"
-        ) from error

@@ -127,8 +127,12 @@ def test_the_bridge_shares_the_weights_and_gives_the_same_logits(family):
     stimulus = backend.stimulus(PROMPTS[0])
     with torch.no_grad():
         bridged = backend.bridge(torch.from_numpy(stimulus.ids)[None])[0]
-    np.testing.assert_allclose(bridged, backend.run(stimulus, {}, logits=range(len(stimulus))).logits, rtol=1e-4, atol=1e-4)
-    ours, theirs = ({p.data_ptr(): p.numel() for p in m.parameters()} for m in (backend.hf_model, backend.bridge.original_model))
+    np.testing.assert_allclose(
+        bridged, backend.run(stimulus, {}, logits=range(len(stimulus))).logits, rtol=1e-4, atol=1e-4
+    )
+    ours, theirs = (
+        {p.data_ptr(): p.numel() for p in m.parameters()} for m in (backend.hf_model, backend.bridge.original_model)
+    )
     copied = sum(n for pointer, n in theirs.items() if pointer not in ours)
     # families that keep Q, K and V (or gate and up) joined get them split; nothing else is copied
     assert copied < 0.5 * sum(ours.values())

@@ -40,11 +40,17 @@ def test_t2_statistics_equal_those_of_the_flattened_weights(family):
             "outlier_share": (np.abs(weights) > 6 * weights.std()).mean(),
         }
         for statistic, value in expected.items():
-            np.testing.assert_allclose(t2.details[statistic][row], value, rtol=1e-4, atol=1e-7, err_msg=f"{name} {statistic}")
+            np.testing.assert_allclose(
+                t2.details[statistic][row], value, rtol=1e-4, atol=1e-7, err_msg=f"{name} {statistic}"
+            )
         assert t2.details["histogram_counts"][row].sum() == len(weights)
         counts, _ = np.histogram(weights, bins=HISTOGRAM_BINS, range=(-expected["max"], expected["max"]))
-        assert np.abs(t2.details["histogram_counts"][row] - counts).sum() <= 2 + len(weights) // 1000  # edges in float32
-        assert t2.details["histogram_edges"][row, [0, -1]] == pytest.approx([-expected["max"], expected["max"]], rel=1e-5)
+        assert (
+            np.abs(t2.details["histogram_counts"][row] - counts).sum() <= 2 + len(weights) // 1000
+        )  # edges in float32
+        assert t2.details["histogram_edges"][row, [0, -1]] == pytest.approx(
+            [-expected["max"], expected["max"]], rel=1e-5
+        )
 
 
 def test_t2_counts_planted_outliers_and_measures_circuits():
@@ -85,7 +91,9 @@ def test_fmri_residuals_equal_hugging_face_hidden_states(family):
     norms = torch.stack([h[0].norm(dim=-1) for h in hidden[:LAYERS]])  # the last one is after the final norm
     assert fmri.details["residual"].shape == (LAYERS + 1, len(fmri.tokens))
     np.testing.assert_allclose(fmri.details["residual"][:LAYERS], norms, rtol=1e-5)
-    final = backend.run(backend.stimulus(PROMPT), {"hook_resid_final": lambda r: r.norm(dim=-1)}).reads["hook_resid_final"]
+    final = backend.run(backend.stimulus(PROMPT), {"hook_resid_final": lambda r: r.norm(dim=-1)}).reads[
+        "hook_resid_final"
+    ]
     np.testing.assert_allclose(fmri.details["residual"][-1], final, rtol=1e-5)
 
 

@@ -122,6 +122,7 @@
             return;
           }
           nmri.painter = painter;
+          painter.onFirstPicture = () => (store.painted = true);
           cameraWatch = painter.camera.onModified(readOrientation);
           painter.setSurface(store.surface, false);
           painter.setView(store.view, false);
@@ -129,7 +130,6 @@
           repaint(false);
           readOrientation();
           if (store.selected >= 0) painter.select(store.selected);
-          store.painted = true;
         };
         start();
       }

@@ -71,6 +71,8 @@
       this.frameCost = 0;
       this.fence = null;
       this.request = 0;
+      this.dirty = false;
+      this.onFirstPicture = null; // called once, when the first picture is really on the screen
       this.closed = false;
       for (const actor of this.glow) actor.setVisibility(false);
     }
@@ -104,8 +106,7 @@
       this.fade = fade && !calm.matches ? { from: data.slice(), start: performance.now() } : null;
       this.pulsing = pulsing && !calm.matches;
       this.target = target;
-      this.draw(performance.now());
-      this.wake();
+      this.requestDraw();
     }
 
     writeTexels(now) {
@@ -171,17 +172,32 @@
       if (!this.request && !this.closed) this.request = window.requestAnimationFrame((now) => this.onFrame(now));
     }
 
+    /* Draw with the next frame; several changes before it cost one picture. */
+    requestDraw() {
+      this.dirty = true;
+      this.wake();
+    }
+
     onFrame() {
       this.request = 0;
       if (this.closed) return;
+      // No picture is begun before the last one is drawn: a slow renderer drops frames instead of falling behind.
+      if (!this.drawn) {
+        this.wake();
+        return;
+      }
+      if (this.lastDraw > 0 && this.onFirstPicture) {
+        this.onFirstPicture();
+        this.onFirstPicture = null;
+      }
       const now = performance.now();
-      const { moving } = this;
+      const { moving, dirty } = this;
       const breathing = this.pulsing || (this.selected >= 0 && !calm.matches);
-      if (!moving && !breathing) return;
-      // No picture is begun before the last one is drawn: a slow renderer drops frames instead of falling behind. On a
-      // pulse it spends at most a fifth of its time.
-      const rest = moving ? 0 : Math.max(QUIET_FRAME, this.frameCost * 5);
-      if (this.drawn && now - this.lastDraw >= rest) {
+      if (!moving && !breathing && !dirty) return;
+      // On a pulse it spends at most a fifth of its time.
+      const rest = moving || dirty ? 0 : Math.max(QUIET_FRAME, this.frameCost * 5);
+      if (now - this.lastDraw >= rest) {
+        this.dirty = false;
         if (this.morph) this.stepMorph(now);
         if (this.turn) this.stepTurn(now);
         this.draw(now);
@@ -201,8 +217,7 @@
         start: animate && !calm.matches ? performance.now() : -Infinity,
       };
       this.stepMorph(performance.now());
-      this.draw(performance.now());
-      this.wake();
+      this.requestDraw();
     }
 
     /* Put points and normals of the cortex' own vertices into the drawn, split mesh. */
@@ -265,8 +280,7 @@
     select(row) {
       this.selected = row;
       this.placeGlow();
-      this.draw(performance.now());
-      this.wake();
+      this.requestDraw();
     }
 
     placeGlow() {
@@ -358,7 +372,7 @@
       if (!animate || calm.matches) {
         this.turn = null;
         this.placeCamera(goal);
-        this.draw(performance.now());
+        this.requestDraw();
       } else {
         this.turn = { from, goal, start: performance.now() };
         this.wake();
