@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from nmri3d.errors import ModelFormatError
 from nmri3d.models import weight_cache
 from nmri3d.models.backend import Progress
-from nmri3d.models.locate import EMBEDDED, Location
+from nmri3d.models.location import EMBEDDED, Location
 from nmri3d.models.progress import part
 from nmri3d.models.wheel import Wheel, fetch_wheel
 

@@ -29,7 +29,7 @@ from nmri3d.errors import (
 from nmri3d.models import budget, preflight
 from nmri3d.models.backend import Progress
 from nmri3d.models.hub_errors import explain, is_no_network, scrub
-from nmri3d.models.locate import Location, SizeCheck
+from nmri3d.models.location import Location, SizeCheck
 from nmri3d.models.progress import ReportingBar
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import re
 import socket
 
 from nmri3d.errors import MachineError, ModelAccessError, ModelNotFoundError, Nmri3dError
-from nmri3d.models.locate import did_you_mean
+from nmri3d.models.known_models import did_you_mean
 
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
 

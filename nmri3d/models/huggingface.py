@@ -19,7 +19,7 @@ from nmri3d.models.devices import OutOfMemory, is_out_of_memory
 from nmri3d.models.progress import ReportingBar, part
 
 if TYPE_CHECKING:
-    from nmri3d.models.locate import Location
+    from nmri3d.models.location import Location
 
 _LOCK = threading.RLock()
 """transformers keeps bars and verbosity in module globals, so that only one thread may load at a time."""

@@ -10,41 +10,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from nmri3d.errors import InputError, ModelFormatError, ModelNotFoundError
 from nmri3d.models.backend import Progress, no_progress
-
-EMBEDDED = "smollm2-135m"
-
-SizeCheck = Callable[[str, int, str], object]
-"""Called with title, number of parameters and stored dtype before weights are fetched; raises what refuses the model."""
-
-
-def any_size(title: str, n_params: int, stored: str) -> None:
-    """The SizeCheck that lets every model pass."""
-
+from nmri3d.models.known_models import did_you_mean
+from nmri3d.models.location import EMBEDDED, Location, SizeCheck, any_size
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-
-
-@dataclass(frozen=True)
-class Location:
-    """Where a model's files are, and what to call it.
-
-    folder    holds config.json, weights and tokenizer, or the .gguf file
-    gguf      name of the .gguf file in the folder, or None for safetensors
-    model_id  what finds it again; title, for people; source, in words
-    """
-
-    folder: Path
-    model_id: str
-    title: str
-    source: str
-    gguf: str | None = None
-    warnings: tuple[str, ...] = ()
 
 
 def locate(
@@ -89,23 +62,6 @@ def locate(
             f"'openai-community/gpt2'{did_you_mean(text)}"
         )
     raise ModelNotFoundError(f"there is no model file or folder {path}; check the path")
-
-
-def did_you_mean(name: str) -> str:
-    """Words that name the known models closest to a misspelled one; empty where none is close."""
-    import difflib
-
-    from nmri3d.models.registry import known_ids
-
-    by_key: dict[str, str] = {}
-    for known in known_ids():
-        by_key.setdefault(known.lower(), known)
-        by_key.setdefault(known.lower().rpartition("/")[2], known)
-    wanted = name.lower()
-    close = difflib.get_close_matches(wanted, by_key, n=4, cutoff=0.6)
-    close += difflib.get_close_matches(wanted.rpartition("/")[2], by_key, n=4, cutoff=0.6)
-    found = list(dict.fromkeys(by_key[key] for key in close))[:3]
-    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def _local_file(path: Path) -> Location:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nmri3d.models.budget import bytes_needed
-from nmri3d.models.locate import EMBEDDED
+from nmri3d.models.known_models import WELL_KNOWN
+from nmri3d.models.location import EMBEDDED
 
 
 @dataclass(frozen=True)
@@ -51,39 +52,11 @@ class CatalogEntry:
         return None if self.n_params is None else bytes_needed(self.n_params, "float32")
 
 
-@dataclass(frozen=True)
-class _Known:
-    model_id: str
-    title: str
-    family: str
-    n_params: int
-    stored_bytes: int  # a parameter, in the published safetensors
-    gated: bool = False
-
-
-_WELL_KNOWN = (
-    _Known("openai-community/gpt2", "GPT-2 small", "GPT-2", 124_439_808, 4),
-    _Known("openai-community/gpt2-medium", "GPT-2 medium", "GPT-2", 354_823_168, 4),
-    _Known("EleutherAI/pythia-1.4b", "Pythia 1.4B", "GPT-NeoX", 1_414_647_808, 2),
-    _Known("google/gemma-2-2b", "Gemma 2 2B", "Gemma-2", 2_614_341_888, 4, gated=True),
-    _Known("meta-llama/Llama-3.2-3B", "Llama 3.2 3B", "Llama", 3_212_749_824, 2, gated=True),
-    _Known("Qwen/Qwen2.5-3B", "Qwen 2.5 3B", "Qwen2", 3_085_938_688, 2),
-    _Known("mistralai/Mistral-7B-v0.3", "Mistral 7B v0.3", "Mistral", 7_248_023_552, 2),
-    _Known("microsoft/Phi-3-mini-4k-instruct", "Phi-3 mini 3.8B", "Phi-3", 3_821_079_552, 2),
-    _Known("HuggingFaceTB/SmolLM2-135M-Instruct", "SmolLM2 135M (original)", "Llama", 134_515_008, 2),
-)
-
-
-def known_ids() -> list[str]:
-    """Ids of the embedded default and the well-known models, for spelling suggestions."""
-    return [EMBEDDED, *(known.model_id for known in _WELL_KNOWN)]
-
-
 def catalog() -> list[CatalogEntry]:
     """Models to offer: the embedded default first, then well-known ones, then others that the hub's cache holds."""
     cached = _cached_models()
     entries = [_embedded_entry()]
-    for known in _WELL_KNOWN:
+    for known in WELL_KNOWN:
         here = known.model_id in cached
         entries.append(
             CatalogEntry(

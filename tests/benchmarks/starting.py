@@ -35,14 +35,14 @@ def page() -> Iterator[Figure]:
         starts, imports = [], []
         for _ in range(3):
             imports.append(seconds(lambda: subprocess.run([sys.executable, "-c", IMPORTS], check=True)))
-            with _served() as (address, started):
+            with served() as (address, started):
                 visitor = opened(browser, address)
                 starts.append(time.perf_counter() - started)
                 visitor.close()
         start, alone = statistics.median(starts), statistics.median(imports)
         bound = f"at most 2 x imports + 3 = {2 * alone + 3:.1f}"
         yield Figure("second start to a painted page, seconds (imports alone)", f"{start:.1f}  ({alone:.1f})", bound)
-        with _served() as (address, _):
+        with served() as (address, _):
             yield from _waiting(opened(browser, address))
         browser.close()
 
@@ -82,7 +82,7 @@ def _waiting(visitor: Any) -> Iterator[Figure]:
 
 
 @contextmanager
-def _served() -> Iterator[tuple[str, float]]:
+def served() -> Iterator[tuple[str, float]]:
     """`nmri3d serve` as a process of its own; yields the address and when the process was started."""
     started = time.perf_counter()
     command = [sys.executable, "-c", "from nmri3d.cli import main; main()", "serve", "--no-open"]

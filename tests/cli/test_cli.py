@@ -1,0 +1,152 @@
+"""The commands: what they print, what they write, and their exit codes."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import nmri3d
+from nmri3d import cli
+from tests.models.tiny import tiny_checkpoint_folder
+
+PROMPT = "The capital of France is"
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return str(tiny_checkpoint_folder("llama", tmp_path_factory.mktemp("cli") / "tiny-llama"))
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run the command line in this process; returns exit code, stdout and stderr."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["nmri3d", *arguments])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return call
+
+
+def test_scan_prints_the_values_that_the_library_gives(run, folder):
+    code, out, err = run("scan", PROMPT, "--model", folder, "--json")
+    assert code == 0
+    printed = json.loads(out)
+    expected = nmri3d.scan(nmri3d.load(folder), "fMRI", PROMPT)
+    assert printed["components"] == list(expected.components.ids)
+    assert printed["tokens"] == list(expected.tokens)
+    values = np.array(printed["values"], dtype=float)
+    np.testing.assert_allclose(values, expected.values, rtol=1e-6)
+    assert np.isnan(values[:, -1]).all()
+    assert printed["provenance"]["prompt"] == PROMPT
+    assert "checking that the components add up" in err
+
+
+def test_scan_lists_the_strongest_components_and_saves(run, folder, tmp_path):
+    code, out, _ = run("scan", PROMPT, "-m", folder, "--top", "3", "--out", str(tmp_path / "scan"))
+    assert code == 0
+    saved = nmri3d.open_scan(tmp_path / "scan.npz")
+    best = np.nanmax(saved.values, axis=0)
+    listed = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
+    assert listed == [saved.components.ids[row] for row in np.argsort(-np.nan_to_num(best, nan=-1))[:3]]
+
+
+def test_t1_is_the_default_without_a_prompt_and_counts_exactly(run, folder):
+    code, out, _ = run("scan", "--model", folder, "--json")
+    assert code == 0
+    printed = json.loads(out)
+    assert printed["mode"] == "T1"
+    assert sum(printed["values"][0]) == nmri3d.load(folder).info.n_params
+
+
+def test_screenshot_writes_a_picture_of_the_size_asked_for(run, folder, tmp_path):
+    from PIL import Image
+
+    target = tmp_path / "figures" / "brain.png"
+    code, out, _ = run(
+        "screenshot", str(target), "-p", PROMPT, "-m", folder, "--size", "640x360", "--surface", "inflated"
+    )
+    assert code == 0
+    assert out.strip() == str(target)
+    with Image.open(target) as picture:
+        assert picture.size == (640, 360)
+        colors = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    assert len(np.unique(colors, axis=0)) > 200
+
+
+def test_atlas_prints_its_quality(run, folder):
+    code, out, _ = run("atlas", "-m", folder, "--json")
+    assert code == 0
+    quality = json.loads(out)
+    assert quality["n_missing"] == 0
+    assert quality["connected_share"] == 1
+    assert 0 < quality["area_error_max"] < 0.05
+
+
+def test_models_lists_the_default_first(run):
+    code, out, _ = run("models", "--json")
+    assert code == 0
+    assert json.loads(out)[0]["model_id"] == "smollm2-135m"
+    assert run("models")[1].splitlines()[0].startswith("smollm2-135m")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["scan", "--mode", "PET"], 2, "there is no scan 'PET'"),
+        (["scan", "--mode", "fMRI"], 2, "needs a prompt"),
+        (["scan", PROMPT, "--mode", "T1"], 2, "takes no prompt"),
+        (["scan", PROMPT, "--mode", "DTI"], 2, "comes in a later version"),
+        (["scan", "--top", "0"], 2, "--top"),
+        (["scan", "--no-such-option"], 2, "No such option"),
+        (["screenshot", "x.png", "--size", "big"], 2, "width x height"),
+        (["scan", PROMPT, "--model", "/no/such/folder"], 1, "/no/such/folder"),
+        (["fly"], 2, "No such command"),
+    ],
+)
+def test_what_cannot_be_done_says_why_and_how(run, arguments, code, message):
+    got, out, err = run(*arguments)
+    assert got == code
+    assert out == ""
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_prompt_that_the_model_cannot_read_is_bad_usage(run, folder):
+    code, _, err = run("scan", "", "--model", folder)
+    assert code == 2
+    assert "the prompt is empty" in err
+    assert run("scan", PROMPT, "-m", folder, "--aggregation", "median")[0] == 2
+
+
+def test_version(run):
+    assert run("--version")[1].strip() == f"nmri3d {nmri3d.__version__}"
+
+
+def test_doctor_finds_what_is_there_and_what_is_not(run, monkeypatch, tmp_path):
+    from nmri3d import doctor
+
+    monkeypatch.setenv("NMRI3D_CACHE", str(tmp_path / "cache"))
+    code, out, _ = run("doctor", "--json")
+    findings = {finding["name"]: finding for finding in json.loads(out)}
+    assert code == 0
+    assert (
+        findings["Python"]["state"] == findings["off-screen rendering"]["state"] == findings["torch"]["state"] == "ok"
+    )
+    assert findings["embedded model"]["state"] == "note"  # not in this empty cache
+    assert findings["embedded model"]["remedy"]
+
+    monkeypatch.setattr(doctor, "LIBRARIES", ("torch", "no-such-library"))
+    monkeypatch.setattr(doctor, "_DRAW_A_PIXEL", "raise SystemExit('no EGL')")
+    code, out, _ = run("doctor")
+    assert code == 1
+    assert "no-such-library" in out
+    assert "no EGL" in out
+    assert "apt-get install libegl1" in out
