@@ -66,7 +66,7 @@ def serving(service: Service, render: Any = "client") -> Iterator[WebServer]:
         assert not thread.is_alive()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlowService]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NMRI3D_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -76,18 +76,18 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlowService]:
         shared.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def atlas(service: SlowService) -> Atlas:
     return Atlas.build(service.require_backend())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(service: SlowService) -> Iterator[WebServer]:
     with serving(service) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("there is no Chromium on this machine (apt install chromium)")

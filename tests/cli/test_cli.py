@@ -53,9 +53,9 @@ def test_scan_lists_the_strongest_components_and_saves(run, folder, tmp_path):
     code, out, _ = run("scan", PROMPT, "-m", folder, "--top", "3", "--out", str(tmp_path / "scan"))
     assert code == 0
     saved = nmri3d.open_scan(tmp_path / "scan.npz")
-    best = np.nanmax(saved.values, axis=0)
+    best = np.nan_to_num(saved.values, nan=-1).max(axis=0)
     listed = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
-    assert listed == [saved.components.ids[row] for row in np.argsort(-np.nan_to_num(best, nan=-1))[:3]]
+    assert listed == [saved.components.ids[row] for row in np.argsort(-best)[:3]]
 
 
 def test_t1_is_the_default_without_a_prompt_and_counts_exactly(run, folder):
