@@ -161,6 +161,9 @@ def screenshot(
     transparent: Annotated[bool, typer.Option("--transparent", help="No background.")] = False,
     color_bar: Annotated[bool, typer.Option("--color-bar/--no-color-bar", help="Draw the color bar.")] = True,
     header: Annotated[bool, typer.Option("--header/--no-header", help="Draw the header and the tokens.")] = True,
+    palette: Annotated[
+        str, typer.Option(help="standard, or colorblind for colors that everybody can tell apart.")
+    ] = "standard",
     model: ModelOption = "smollm2-135m",
     aggregation: AggregationOption = "l2_norm",
     statistic: StatisticOption = "std",
@@ -169,8 +172,11 @@ def screenshot(
     revision: RevisionOption = None,
 ) -> None:
     """Write a picture of a scan, for a paper or a talk."""
+    from nmri3d.scene.colors import color_map
+
     options = _scan_options(mode, prompt, aggregation=aggregation, statistic=statistic)
     width_height = _size(size)
+    colors = color_map(options["mode"], palette)
     with _progress() as progress:
         from nmri3d.jupyter import Brain
         from nmri3d.scans import scan as run_scan
@@ -179,7 +185,7 @@ def screenshot(
         result = run_scan(backend, prompt=prompt, progress=progress, **options)
         progress(0.9, "drawing")
         with Brain(backend, surface=surface) as brain:
-            brain.show(result, token=token).view(view).select(select)
+            brain.show(result, token=token, colors=colors).view(view).select(select)
             written = brain.screenshot(
                 path, size=width_height, dpi=dpi, transparent=transparent, color_bar=color_bar, header=header
             )

@@ -16,13 +16,14 @@ import numpy as np
 
 from nmri3d.app.panels import canvas
 from nmri3d.app.payloads import OVERVIEW, SURFACES, components_payload, geometry_payload
+from nmri3d.app.pictures import CameraPose, Pictures, is_hidden
 from nmri3d.app.state import require_choice, require_index, require_share
 from nmri3d.atlas import Atlas
 from nmri3d.models.backend import Backend
 from nmri3d.results import Scan
 from nmri3d.scene.brain import BrainScene
 from nmri3d.scene.camera import VIEWS, fit
-from nmri3d.scene.colors import DisplayRange, color_map, component_colors, display_range
+from nmri3d.scene.colors import VARIANTS, DisplayRange, Variant, color_map, component_colors, display_range
 from nmri3d.scene.mesh import vertex_normals
 
 GLOW = ("selection halo", "selection glow", "selection")
@@ -54,6 +55,7 @@ class PageBrain:
     """The brain of one model on one page.
 
     template  name of the trame template that shows it
+    pictures  draws pictures to keep, on a scene of their own
     """
 
     def __init__(self, server: Any, scene: BrainScene, epoch: int, *, remote: bool) -> None:
@@ -62,12 +64,14 @@ class PageBrain:
         self.remote = remote
         self.scene = scene
         self.template = f"brain_{epoch}"
+        self.pictures = Pictures(scene.atlas)
         self._server = server
         self._scans: dict[str, Scan] = {}
         self._mode = "T1"
         self._step = 0
         self._threshold = 0.0
-        self._locked: dict[str, DisplayRange] = {}
+        self._variant: Variant = "standard"
+        self._locked: dict[tuple[str, str], DisplayRange] = {}  # by mode and unit
         if remote:
             self.turn("overview")
         self.view = canvas.build_brain(server, self.template, self.scene.render_window, remote=remote)
@@ -90,7 +94,8 @@ class PageBrain:
         return payload
 
     def close(self) -> None:
-        """Free the view and the scene."""
+        """Free the view and the scenes."""
+        self.pictures.close()
         self.view.release_resources()
         self._server.state[f"trame__template_{self.template}"] = ""
         if not self.remote:
@@ -125,8 +130,21 @@ class PageBrain:
         if not locked:
             self._locked = {}
         elif not self._locked:
-            self._locked = {mode: display_range(scan) for mode, scan in self._scans.items()}
+            self._locked = {(mode, scan.units): display_range(scan) for mode, scan in self._scans.items()}
         self._paint()
+
+    def color(self, variant: Any) -> None:
+        """Other color maps are wanted."""
+        self._variant = "colorblind" if require_choice(variant, VARIANTS, "palette") == "colorblind" else "standard"
+        self._paint()
+
+    @property
+    def pose(self) -> CameraPose | None:
+        """Where the camera stands; None if the browser has it."""
+        if not self.remote:
+            return None
+        camera = self.scene.plotter.camera
+        return CameraPose(camera.GetPosition(), camera.GetFocalPoint(), camera.GetViewUp(), camera.GetViewAngle())
 
     def select(self, row: int) -> None:
         """A component was selected (-1: none)."""
@@ -177,12 +195,9 @@ class PageBrain:
             colors = np.zeros((len(self.atlas.components), 4), dtype=np.uint8)
         else:
             values = scan.values[self._step]
-            shown = self._locked.get(self._mode) or display_range(scan)
-            colors = component_colors(values, shown, color_map(self._mode))
-            if self._threshold > 0:
-                place = np.nan_to_num(shown.fraction(values))
-                strength = np.abs(2 * place - 1) if shown.scale == "symmetric" else place
-                colors[strength < self._threshold, 3] = 0
+            shown = self._locked.get((self._mode, scan.units)) or display_range(scan)
+            colors = component_colors(values, shown, color_map(self._mode, self._variant))
+            colors[is_hidden(values, shown, self._threshold), 3] = 0
         self.scene.paint(colors)
         self.view.update()
 

@@ -14,7 +14,8 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from trame.modules import vtk as vtk_in_the_browser
 from trame.ui.html import DivLayout
@@ -23,9 +24,10 @@ from trame_vtk.modules import vtk as vtk_on_the_server
 
 from nmri3d.app import web
 from nmri3d.app.brain import PageBrain, build_scene
-from nmri3d.app.facts import component_facts, model_facts
+from nmri3d.app.facts import STATISTICS, component_facts, model_facts
 from nmri3d.app.panels import canvas, log, mode_tabs, prompt_bar, side, top_bar
 from nmri3d.app.payloads import palettes_payload, scan_payload
+from nmri3d.app.pictures import SIZE, read_wish
 from nmri3d.app.state import (
     AGGREGATIONS,
     PageState,
@@ -41,6 +43,8 @@ from nmri3d.service import Job, Log, Service
 from nmri3d.service.events import Event, LogLine, ModelFailed, ModelLoading, ModelReady, ModelUnloaded
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LOG_TAIL = 4
 """Newest log lines that are sent; the browser keeps the older ones."""
@@ -71,6 +75,7 @@ class Page:
         self._scans: dict[str, Scan] = {}
         self._job: Job[Any] | None = None
         self._prediction: Job[Any] | None = None
+        self._drawing = False
         self._selected = -1
         self._epoch = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,7 +87,9 @@ class Page:
         # The view comes later, with the model; what it needs must be there when the server starts.
         for module in (vtk_in_the_browser, vtk_on_the_server, web):
             server.enable_module(module)
-        server.state.update(PageState(remote=self.remote, palettes=palettes_payload()).as_dict())
+        statistics = [[name, label] for name, label in STATISTICS]
+        state = PageState(remote=self.remote, palettes=palettes_payload(), statistics=statistics)
+        server.state.update(state.as_dict())
         server.state.brain_template = ""
         server.state.trame__title = "Neural MRI 3D"
         for name, handler in self._handlers().items():
@@ -128,12 +135,15 @@ class Page:
             "open_mode": self._on_open_mode,
             "scan": self._on_scan,
             "aggregate": self._on_aggregate,
+            "statistic": self._on_statistic,
+            "picture": self._on_picture,
             "cancel": self._on_cancel,
             "select": self._on_select,
             "top_neurons": self._on_top_neurons,
             "dismiss": self._on_dismiss,
             "remote_step": lambda step: self._with_brain(lambda brain: brain.step(step)),
             "remote_look": lambda share, locked: self._with_brain(lambda brain: brain.look(share, locked)),
+            "remote_palette": lambda name: self._with_brain(lambda brain: brain.color(name)),
             "remote_view": lambda name: self._with_brain(lambda brain: brain.turn(name)),
             "remote_surface": lambda name: self._with_brain(lambda brain: brain.show_surface(name)),
             "remote_turned": lambda: self._with_brain(lambda brain: brain.turned()),
@@ -290,6 +300,14 @@ class Page:
         if scan is not None:
             self._open_scan("fMRI", scan.provenance.prompt)
 
+    def _on_statistic(self, name: Any) -> None:
+        """Paint another statistic of T2. A T2 scan holds them all, so nothing is measured."""
+        name = require_choice(name, tuple(known for known, _ in STATISTICS), "statistic")
+        scan = self._scans.get("T2")
+        if scan is not None:
+            self._keep(_with_statistic(scan, name))
+        self._set(statistic=name)
+
     def _on_cancel(self) -> None:
         if self._job is not None:
             self._job.cancel()
@@ -326,6 +344,8 @@ class Page:
             self._set(job=None)
         if epoch != self._epoch:
             return
+        if mode == "T2":  # every statistic comes with each T2 scan; all visitors share the one
+            scan = _with_statistic(scan, self.server.state.statistic)
         moved_on = self.server.state.mode != opened_in  # the person has opened another tab meanwhile
         self._keep(scan)
         tokens = f", {scan.n_steps} {scan.step_axis}s processed" if scan.tokens else ""
@@ -339,8 +359,9 @@ class Page:
 
     def _keep(self, scan: Scan) -> None:
         """Show a scan, and what follows from it."""
+        payload = scan_payload(scan)
         self._scans[scan.mode] = scan
-        self._set(**{f"scan_{scan.mode.lower()}": scan_payload(scan)})
+        self._set(**{f"scan_{scan.mode.lower()}": payload})
         self._with_brain(lambda brain: brain.keep(scan))
         if scan.mode == "fMRI":
             self._set(neurons=None)
@@ -412,6 +433,30 @@ class Page:
     def _on_dismiss(self, place: Any) -> None:
         self._show_error(require_text(place, "place"), "")
 
+    # -- pictures ----------------------------------------------------------------------------------------------------
+
+    async def _on_picture(self, mode: Any, message: Any) -> bytes | None:
+        """A PNG of what the browser shows; None where it cannot be, and then the error is in the state."""
+        self._show_error("picture", "")
+        return await self._supervise(self._picture(mode, message), "picture")
+
+    async def _picture(self, mode: Any, message: Any) -> bytes:
+        mode, brain = require_mode(mode), self._brain
+        scan = self._scans.get(mode)
+        if scan is None or brain is None:
+            raise InputError(f"there is no {mode} scan to take a picture of; scan first")
+        if self._drawing:
+            raise BusyError("a picture is under way; wait until it is done")
+        wish = read_wish(message, scan, self._selected, brain.pose)
+        self._drawing = True
+        try:
+            png: bytes = await self._run(lambda progress: brain.pictures.draw(scan, wish), "The picture")
+        finally:
+            self._drawing = False
+        token = f", token {wish.step}" if scan.tokens else ""
+        self.log.add(f"Picture saved — {mode}{token}, {SIZE[0]} × {SIZE[1]}")
+        return png
+
     # -- helpers -----------------------------------------------------------------------------------------------------
 
     @property
@@ -454,23 +499,34 @@ class Page:
     def _task(self, work: Coroutine[Any, Any, None], place: str) -> None:
         """Start work of this visitor; what goes wrong is shown at `place`."""
 
-        async def supervise() -> None:
-            try:
-                await work
-            except Cancelled as error:
-                self.log.add(str(error), "warning")
-            except Nmri3dError as error:
-                self._show_error(place, str(error))
-                self.log.add(str(error), "error")
-            except Exception as error:
-                logger.exception("the page failed")
-                sentence = f"This is a defect of nmri3d ({type(error).__name__}: {error}); please report it."
-                self._show_error(place, sentence)
-                self.log.add(sentence, "error")
-
-        task = asyncio.get_running_loop().create_task(supervise())
+        task = asyncio.get_running_loop().create_task(self._supervise(work, place))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _supervise(self, work: Coroutine[Any, Any, T], place: str) -> T | None:
+        """What the work returns, None when it went wrong; that is shown at `place`."""
+        try:
+            return await work
+        except Cancelled as error:
+            self.log.add(str(error), "warning")
+        except Nmri3dError as error:
+            self._show_error(place, str(error))
+            self.log.add(str(error), "error")
+        except Exception as error:
+            logger.exception("the page failed")
+            sentence = f"This is a defect of nmri3d ({type(error).__name__}: {error}); please report it."
+            self._show_error(place, sentence)
+            self.log.add(sentence, "error")
+        return None
+
+
+def _with_statistic(scan: Scan, name: str) -> Scan:
+    """A T2 scan with another of its statistics as values; as if it had been scanned so."""
+    from nmri3d.scans.t2 import STATISTICS as UNITS
+
+    provenance = replace(scan.provenance, config={**scan.provenance.config, "statistic": name})
+    values = scan.details[name][None, :]
+    return replace(scan, values=values, units=UNITS[name], signed=name == "mean", provenance=provenance)
 
 
 def _catalog_groups() -> list[dict[str, Any]]:

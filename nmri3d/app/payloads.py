@@ -29,9 +29,12 @@ OVERVIEW = CameraPreset((-0.55, 0.45, 0.70), (0.0, 0.0, 1.0))
 """Where the page's camera begins: from the left, the front and above, so that both hemispheres are seen."""
 
 
-def palettes_payload() -> dict[str, bytes]:
-    """The color table of every mode, uint8 [256, 3]."""
-    return {mode: color_map(mode).table.tobytes() for mode in MODES}
+def palettes_payload() -> dict[str, dict[str, bytes]]:
+    """The color table of every variant and mode, uint8 [256, 3]."""
+    return {
+        "standard": {mode: color_map(mode, "standard").table.tobytes() for mode in MODES},
+        "colorblind": {mode: color_map(mode, "colorblind").table.tobytes() for mode in MODES},
+    }
 
 
 def components_payload(atlas: Atlas, epoch: int) -> dict[str, Any]:

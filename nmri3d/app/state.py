@@ -9,7 +9,6 @@ Left out: what the values mean (payloads.py, facts.py) and when they change (pag
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,6 +21,9 @@ AGGREGATIONS = ("l2_norm", "max", "mean")
 LONGEST_TEXT = 200_000
 """Characters of a prompt or name that are read at all; the model's context is far shorter."""
 
+FARTHEST = 1e5
+"""Millimeters from the origin that a camera may stand; the brain is 200 mm long."""
+
 
 @dataclass
 class PageState:
@@ -32,16 +34,18 @@ class PageState:
     catalog       [{"group", "entries": [{"value", "label"}]}] of the model menu
     memory        memory in use, in words
     mode          the open tab
-    palettes      {mode: uint8 [256, 3]}
+    palettes      {variant: {mode: uint8 [256, 3]}}
     geometry      components and cortex, once a model; see `payloads.geometry_payload`
     scan_t1, scan_t2, scan_fmri   one scan each; see `payloads.scan_payload`
     job           {"mode", "share", "what"} while a scan is under way
-    errors        {"model" | "prompt" | mode: sentence}
+    errors        {"model" | "prompt" | "picture" | mode: sentence}
     facts         the selected component; see `facts.component_facts`
     neurons       {"row", "step", "items"}: strongest neurons of a selected MLP, on demand
     prediction    {"prompt", "tokens": [{"text", "probability"}]}
     log_tail      newest lines of the log, numbered
     aggregation   how fMRI reduces a write
+    statistic     which statistic T2 paints
+    statistics    [[name, label]] of the statistics that T2 can paint
     letters       orientation letters of a picture that the server draws
     remote        whether the server draws
     """
@@ -53,7 +57,7 @@ class PageState:
     catalog: list[dict[str, Any]] = field(default_factory=list)
     memory: str = ""
     mode: str = "T1"
-    palettes: dict[str, bytes] | None = None
+    palettes: dict[str, dict[str, bytes]] | None = None
     geometry: dict[str, Any] | None = None
     scan_t1: dict[str, Any] | None = None
     scan_t2: dict[str, Any] | None = None
@@ -65,6 +69,8 @@ class PageState:
     prediction: dict[str, Any] | None = None
     log_tail: list[dict[str, Any]] = field(default_factory=list)
     aggregation: str = AGGREGATIONS[0]
+    statistic: str = "std"
+    statistics: list[list[str]] = field(default_factory=list)
     letters: dict[str, str] = field(default_factory=dict)
     remote: bool = False
 
@@ -103,6 +109,20 @@ def require_index(value: Any, count: int, name: str) -> int:
 
 def require_share(value: Any, name: str) -> float:
     """A number from 0 to 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value <= 1:
-        raise InputError(f"the {name} must be a number from 0 to 1, not {value!r}")
+    return require_number(value, 0, 1, name)
+
+
+def require_number(value: Any, low: float, high: float, name: str) -> float:
+    """A finite number from low to high."""
+    # Integers are compared before they are converted: one of any length fits into a message, but not into a float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise InputError(f"the {name} must be a number from {low:g} to {high:g}, not {value!r}")
     return float(value)
+
+
+def require_vector(value: Any, name: str) -> tuple[float, float, float]:
+    """Three finite numbers, mm from the origin, of bearable size."""
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        raise InputError(f"the {name} must be three numbers, not {value!r}")
+    x, y, z = (require_number(one, -FARTHEST, FARTHEST, name) for one in value)
+    return x, y, z

@@ -167,7 +167,7 @@ class _Figure:
         provenance, table = self.scan.provenance, self.scan.components
         steps = f" × {self.scan.n_steps} {self.scan.step_axis}s" if self.scan.tokens else ""
         left = [
-            ("MODEL", provenance.model_id),
+            ("MODEL", _model_name(provenance.model_id)),
             ("SEQ", f"{self.scan.mode}  {SEQUENCES.get(self.scan.mode, '')}"),
             ("VIEW", f"{self.scene.surface or 'morph'}, FOV {fov[0]:.0f} × {fov[1]:.0f} mm"),
         ]
@@ -293,10 +293,10 @@ class _Figure:
     def _metadata(self) -> dict[str, Any]:
         provenance = self.scan.provenance
         entries = {
-            "Title": f"{self.scan.mode} of {provenance.model_id}",
+            "Title": f"{self.scan.mode} of {_model_name(provenance.model_id)}",
             "Software": "nmri3d",
             "Creation Time": provenance.created,
-            "nmri3d.model": provenance.model_id,
+            "nmri3d.model": _model_name(provenance.model_id),
             "nmri3d.fingerprint": provenance.fingerprint,
             "nmri3d.mode": self.scan.mode,
             "nmri3d.units": self.scan.units,
@@ -314,6 +314,11 @@ def _png_path(path: str | os.PathLike[str]) -> Path:
     if target.suffix.lower() in (".jpg", ".jpeg", ".tif", ".tiff", ".pdf", ".svg", ".eps", ".webp", ".gif"):
         raise InputError(f"pictures are written as PNG, not as {target.suffix}; name the file {target.stem}.png")
     return target.with_name(target.name + ".png")
+
+
+def _model_name(model_id: str) -> str:
+    """A model's id as a figure shows it: of a folder on somebody's disk, only its name."""
+    return Path(model_id).name if Path(model_id).is_absolute() else model_id
 
 
 def checked_step(scan: Scan, step: int) -> int:

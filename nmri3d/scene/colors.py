@@ -61,7 +61,7 @@ _NAME_OF_MODE: dict[str, tuple[str, str]] = {
 }
 
 
-def color_map(mode: str, variant: Variant = "standard") -> ColorMap:
+def color_map(mode: str, variant: str = "standard") -> ColorMap:
     """The color map of a scan mode. Greys are safe for everyone, so T1 has one map for both variants.
 
     Raises InputError for an unknown mode or variant.

@@ -118,6 +118,12 @@ def test_nothing_overlaps_or_scrolls(browser: Any, server: Any, size: tuple[int,
                 or other["y"] + other["height"] <= one["y"] + 0.5
             )
             assert apart, f"{a} overlaps {b}"
+    for tab in ("T2", "fMRI"):  # those with the most tools
+        page.click(by(f"tab-{tab}"))
+        page.wait_for_function(f"nmri3d.store.mode === '{tab}' && nmri3d.scan()")
+        row = page.locator(".mode-tabs")
+        assert row.evaluate("(row) => row.scrollWidth - row.clientWidth") <= 0
+        assert row.locator(".spacer").bounding_box()["width"] > 0
     overflow = page.evaluate("document.documentElement.scrollHeight - window.innerHeight")
     assert overflow <= 0
     page.close()
@@ -341,6 +347,139 @@ def test_a_bar_of_the_layer_summary_selects_and_turns_the_brain_to_it(page: Any,
     assert glow.sum() > 100
 
 
+# -- pictures, colors, statistics ---------------------------------------------------------------------------------------
+
+
+def saved_picture(page: Any) -> tuple[str, np.ndarray]:
+    """File name and pixels, [height, width, 3], of the file that the button saves."""
+    from PIL import Image
+
+    with page.expect_download() as download:
+        page.click(by("picture-button"))
+    with Image.open(download.value.path()) as image:
+        assert image.format == "PNG"
+        return download.value.suggested_filename, np.asarray(image.convert("RGB")).astype(int)
+
+
+def test_the_picture_button_saves_what_is_shown(page: Any) -> None:
+    scan(page)
+    page.click(by("token-2"))
+    still(page)
+    name, first = saved_picture(page)
+    assert name == "nmri3d-fMRI-token2.png"
+    assert first.shape == (1080, 1920, 3)
+    brain = first[250:850, 400:1400]
+    assert (np.ptp(brain, axis=2) > 60).mean() > 0.25  # colored, not the background
+    page.wait_for_function("document.querySelector('[data-testid=log-panel]').innerText.includes('Picture saved')")
+    assert page.is_enabled(by("picture-button"))
+    assert page.locator(by("picture-error")).count() == 0
+
+    shown = picture(page)
+    box = frame(page)
+    page.mouse.move(box["x"] + 400, box["y"] + 250)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 560, box["y"] + 300, steps=6)
+    page.mouse.up()
+    still(page)
+    assert np.abs(picture(page).astype(int) - shown).mean() > 2
+    _, turned = saved_picture(page)
+    assert np.abs(turned - first)[250:850, 400:1400].mean() > 5
+
+
+def test_the_picture_has_the_outline_and_the_colors_of_the_page(page: Any) -> None:
+    scan(page)
+    page.select_option(by("palette-menu"), "colorblind")
+    page.select_option(by("view-menu"), "lateral_left")
+    quiet(page)
+    on_page = picture(page).astype(int)
+    page.wait_for_function("!document.querySelector('[data-testid=picture-button]').disabled")
+    _, saved = saved_picture(page)
+
+    def brain_alone(image: np.ndarray) -> np.ndarray:
+        drawn = image.max(axis=2) > 45
+        rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
+        return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+    one, other = brain_alone(on_page), brain_alone(saved[185:965, 60:1600])
+    assert one.shape[1] / one.shape[0] == pytest.approx(other.shape[1] / other.shape[0], rel=0.02)
+    rows, columns = np.linspace(0.2, 0.8, 25), np.linspace(0.2, 0.8, 25)
+    samples = [
+        image[(rows * (image.shape[0] - 1)).astype(int)[:, None], (columns * (image.shape[1] - 1)).astype(int)]
+        for image in (one, other)
+    ]
+    hue = [sample / np.maximum(1, sample.sum(axis=2, keepdims=True)) for sample in samples]
+    same = np.abs(hue[0] - hue[1]).max(axis=2) < 0.06
+    assert same.mean() > 0.85  # a sample may fall on the other side of a border
+
+
+def test_a_picture_that_cannot_be_is_refused_in_words_beside_the_button(page: Any) -> None:
+    assert page.evaluate("nmri3d.trigger('picture', 'fMRI', {})") is None
+    page.wait_for_selector(by("picture-error"))
+    assert "scan first" in page.inner_text(by("picture-error"))
+    page.click(f"{by('picture-error')} button")
+    page.wait_for_selector(by("picture-error"), state="detached")
+    page.click(by("tab-fMRI"))
+    assert page.is_disabled(by("picture-button"))  # nothing is painted
+
+
+def test_palettes_switch_in_the_browser_alone(page: Any, atlas: Any, service: Any, settled: Any) -> None:
+    scan(page)
+    view = known_view(page, atlas)
+    quiet(page)
+    settled(page)
+    page.traffic.clear()
+    measured = service.scan("fMRI", PROMPT)
+    background = "getComputedStyle(document.querySelector('.color-bar .bar')).backgroundImage"
+    before = page.evaluate(background)
+    for variant in ("colorblind", "standard"):
+        page.select_option(by("palette-menu"), variant)
+        still(page)
+        table = color_map("fMRI", "colorblind" if variant == "colorblind" else "standard")
+        gradient = page.evaluate(background)
+        for end in (0, -1):
+            assert f"rgb({', '.join(map(str, table.table[end].tolist()))})" in gradient
+        wanted = component_colors(measured.values[-1], display_range(measured), table)[:, :3].astype(float)
+        shown = picture(page).astype(float)
+        compared = 0
+        for x, y, row in view.pixels_inside():
+            pixel = shown[y - 1 : y + 2, x - 1 : x + 2].mean(axis=(0, 1))
+            if pixel.sum() >= 120:
+                compared += 1
+                assert np.abs(pixel / pixel.sum() - wanted[row] / wanted[row].sum()).max() < 0.05
+        assert compared >= 4
+    assert gradient == before
+    assert page.traffic.n_bytes == 0
+
+
+def test_every_statistic_of_t2_is_painted_without_another_scan(page: Any, service: Any, settled: Any) -> None:
+    page.click(by("tab-T2"))
+    page.wait_for_function("nmri3d.data.scans.T2")
+    settled(page)
+    details = service.scan("T2").details
+    asked = len(service.asked)
+    offered = page.eval_on_selector_all(f"{by('statistic-menu')} option", "all => all.map((one) => one.value)")
+    assert offered == ["std", "mean", "max", "l2", "kurtosis", "outlier_share", "ov_norm", "qk_norm"]
+    page.check(by("range-lock"))
+    units = {page.evaluate("nmri3d.scan().units")}
+    for name in [*offered[1:], "std"]:
+        page.traffic.clear()
+        before = page.evaluate("nmri3d.store.revision")
+        page.select_option(by("statistic-menu"), name)
+        page.wait_for_function(f"nmri3d.store.revision > {before}")
+        settled(page)
+        assert page.input_value(by("statistic-menu")) == name
+        values = np.array(page.evaluate("Array.from(nmri3d.values(), String)"), dtype=np.float32)
+        np.testing.assert_array_equal(values, details[name])
+        assert sum(page.traffic.received) < 4 * values.size + 3000
+        unit, signed = page.evaluate("[nmri3d.scan().units, nmri3d.scan().range.scale === 'symmetric']")
+        assert signed == (name == "mean")
+        units.add(unit)
+        # a locked range belongs to one quantity
+        assert page.evaluate("nmri3d.range() === nmri3d.scan().range") == (name != "std")
+    assert len(units) == len(offered)
+    assert len(service.asked) == asked
+
+
 # -- what can go wrong --------------------------------------------------------------------------------------------------
 
 
@@ -379,11 +518,13 @@ def test_nonsense_from_a_browser_is_refused(page: Any, settled: Any) -> None:
         ("aggregate", ["raw; rm"]),
         ("scan", [{"a": 1}]),
         ("load_model", [["x"]]),
+        ("statistic", ["median"]),
+        ("picture", ["T1", {"step": 0}]),
         ("scan", []),
     ):
         page.evaluate("([name, args]) => window.trame.trigger(name, args)", [name, arguments])
     settled(page)
-    assert page.locator(".log .error").count() >= 9
+    assert page.locator(".log .error").count() >= 11
     scan(page)
 
 
@@ -429,9 +570,16 @@ def test_the_server_can_draw_instead(browser: Any, service: Any, atlas: Any) -> 
         page.wait_for_timeout(1500)
         last = picture(page)
         assert (last.max(axis=2) > 40).mean() > 0.15
+        page.select_option(by("palette-menu"), "colorblind")
+        page.wait_for_timeout(1500)
+        assert np.abs(picture(page).astype(int) - last).mean() > 0.5
+        last = picture(page)
         page.click(by("token-0"))
         page.wait_for_timeout(1500)
         assert np.abs(picture(page).astype(int) - last).mean() > 0.5
+        _, saved = saved_picture(page)
+        page.select_option(by("view-menu"), "lateral_left")
+        assert np.abs(saved_picture(page)[1] - saved).mean() > 2
         box = frame(page)
         page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         page.wait_for_selector(by("selected-id"))

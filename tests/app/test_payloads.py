@@ -28,8 +28,13 @@ def test_a_scan_costs_four_bytes_a_component_a_step_and_little_more(service, mod
 
 
 def test_palettes_are_the_color_maps():
-    for mode, table in palettes_payload().items():
-        np.testing.assert_array_equal(np.frombuffer(table, np.uint8).reshape(256, 3), color_map(mode).table)
+    payload = palettes_payload()
+    assert set(payload) == {"standard", "colorblind"}
+    for variant, tables in payload.items():
+        assert set(tables) == {"T1", "T2", "fMRI", "DTI", "FLAIR"}
+        for mode, table in tables.items():
+            wanted = color_map(mode, variant).table
+            np.testing.assert_array_equal(np.frombuffer(table, np.uint8).reshape(256, 3), wanted)
 
 
 def test_geometry_is_the_atlas(atlas):
@@ -48,6 +53,13 @@ def test_geometry_is_the_atlas(atlas):
     # the drawn mesh, put together as the browser does it, is the cortex again
     corners = split.vertex[split.faces]
     np.testing.assert_array_equal(corners, atlas.faces)
+
+
+def test_the_statistics_on_offer_are_those_of_t2():
+    from nmri3d.app.facts import STATISTICS
+    from nmri3d.scans import t2
+
+    assert [name for name, _ in STATISTICS] == list(t2.STATISTICS)
 
 
 def test_facts_are_those_of_the_weights(service):

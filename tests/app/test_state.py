@@ -14,8 +14,10 @@ from nmri3d.app.state import (
     require_choice,
     require_index,
     require_mode,
+    require_number,
     require_share,
     require_text,
+    require_vector,
 )
 from nmri3d.errors import InputError
 
@@ -67,6 +69,25 @@ def test_a_mode_is_one_of_five_or_refused(value):
 def test_a_choice_names_what_is_known():
     with pytest.raises(InputError, match="pial, inflated"):
         require_choice("flat", ("pial", "inflated"), "surface")
+
+
+@given(st.lists(st.one_of(ANYTHING, st.integers(-(10**400), 10**400)), max_size=4))
+def test_a_vector_is_three_bounded_numbers_or_refused(value):
+    valid = len(value) == 3 and all(
+        isinstance(one, int | float) and not isinstance(one, bool) and -1e5 <= one <= 1e5 for one in value
+    )
+    if valid:
+        assert require_vector(value, "place") == tuple(value)
+    else:
+        with pytest.raises(InputError, match="place must be"):
+            require_vector(value, "place")
+
+
+def test_a_number_has_ends():
+    assert require_number(3, 1, 3, "angle") == 3.0
+    for wrong in (0.99, 3.01, math.nan, math.inf, 10**400, "2", True, None):
+        with pytest.raises(InputError, match="angle must be a number from 1 to 3"):
+            require_number(wrong, 1, 3, "angle")
 
 
 def test_a_text_is_bounded():

@@ -81,6 +81,19 @@ def test_screenshot_writes_a_picture_of_the_size_asked_for(run, folder, tmp_path
     assert len(np.unique(colors, axis=0)) > 200
 
 
+def test_a_screenshot_can_take_colors_that_everybody_can_tell_apart(run, folder, tmp_path):
+    pictures = []
+    for palette in ("standard", "colorblind"):
+        target = tmp_path / f"{palette}.png"
+        assert (
+            run("screenshot", str(target), "-p", PROMPT, "-m", folder, "--size", "320x180", "--palette", palette)[0]
+            == 0
+        )
+        pictures.append(target.read_bytes())
+    assert pictures[0] != pictures[1]
+    assert run("screenshot", "x.png", "-m", folder, "--palette", "grey")[0] == 2
+
+
 def test_atlas_prints_its_quality(run, folder):
     code, out, _ = run("atlas", "-m", folder, "--json")
     assert code == 0

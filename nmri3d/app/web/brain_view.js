@@ -27,7 +27,7 @@
     const table = nmri.geometry();
     const scan = nmri.scan();
     const n = table ? table.ids.length : 0;
-    const palette = nmri.data.palettes[store.mode];
+    const palette = nmri.palette();
     if (!scan || !palette || scan.components !== n)
       return { colors: new Uint8Array(n * 4), strengths: new Float32Array(n) };
     return nmri.colors.componentColors(nmri.values(), nmri.range(), palette, store.threshold);
@@ -170,8 +170,8 @@
 
       watch(() => store.epoch, begin);
       watch(
-        () => [store.mode, store.revision, store.step, store.threshold],
-        ([mode, revision], [lastMode, lastRevision]) => repaint(mode !== lastMode || revision !== lastRevision),
+        () => [store.mode, store.revision, store.palette, store.step, store.threshold],
+        (now, before) => repaint(now.slice(0, 3).some((value, at) => value !== before[at])),
       );
       watch(() => store.pulse, () => repaint(false));
       watch(() => store.selected, (row) => painter && painter.select(row));

@@ -6,4 +6,5 @@ import "./geometry.js";
 import "./painter.js";
 import "./brain_view.js";
 import "./panels.js";
+import "./picture.js";
 import "./feed.js";

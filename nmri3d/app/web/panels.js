@@ -10,7 +10,7 @@
   const { store } = nmri;
   const { computed, nextTick, reactive, ref, watch } = window.Vue;
 
-  const palette = () => (store.revision >= 0 ? nmri.data.palettes[store.mode] : null);
+  const { palette } = nmri;
   const placeOf = (value) => nmri.colors.fraction(value, nmri.range());
   const colorOf = (value) => {
     const place = placeOf(value);

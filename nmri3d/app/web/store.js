@@ -63,6 +63,8 @@
     pulse: true,
     surface: "pial",
     view: "overview",
+    palette: "standard", // variant of the color tables
+    picture: "", // "busy" while a picture is drawn, a sentence when it could not be fetched
     selected: -1,
     hover: null, // {row, x, y} in pixels of the canvas
     letters: { left: "", right: "", top: "", bottom: "" },
@@ -78,8 +80,8 @@
   const data = {
     geometry: null,
     scans: {}, // by mode
-    palettes: {}, // by mode, Uint8Array 256 x 3
-    lockedRanges: {}, // by mode
+    palettes: {}, // by variant and mode, Uint8Array 256 x 3
+    lockedRanges: {}, // by mode, each with the unit that it is for
   };
 
   /* Bytes as they come out of MessagePack (a view at any offset) to an array of its own. */
@@ -96,7 +98,10 @@
 
   function takePalettes(payload) {
     if (!payload) return;
-    for (const [mode, bytes] of Object.entries(payload)) data.palettes[mode] = typed(Uint8Array, bytes);
+    for (const [variant, tables] of Object.entries(payload))
+      data.palettes[variant] = Object.fromEntries(
+        Object.entries(tables).map(([mode, bytes]) => [mode, typed(Uint8Array, bytes)]),
+      );
     store.revision += 1;
   }
 
@@ -169,10 +174,22 @@
     return store.revision >= 0 ? data.geometry : null;
   }
 
+  /* The color table of the open tab, or null before it is there. */
+  function palette() {
+    const tables = store.revision >= 0 ? data.palettes[store.palette] : null;
+    return (tables && tables[store.mode]) || null;
+  }
+
+  /* The locked range of the open tab, if it is one of what is measured now. */
+  function lockedRange() {
+    const shown = scan();
+    const kept = store.locked ? data.lockedRanges[store.mode] : null;
+    return shown && kept && kept.units === shown.units ? kept : null;
+  }
+
   function range() {
     const shown = scan();
-    if (!shown) return null;
-    return (store.locked && data.lockedRanges[store.mode]) || shown.range;
+    return shown ? lockedRange() || shown.range : null;
   }
 
   function currentStep() {
@@ -285,7 +302,7 @@
   function setLocked(locked) {
     store.locked = Boolean(locked);
     data.lockedRanges = locked
-      ? Object.fromEntries(Object.values(data.scans).map((one) => [one.mode, one.range]))
+      ? Object.fromEntries(Object.values(data.scans).map((one) => [one.mode, { ...one.range, units: one.units }]))
       : {};
     store.revision += 1;
     if (store.remote) trigger("remote_look", store.threshold, store.locked);
@@ -300,6 +317,11 @@
     store.view = name;
     view.requests += 1;
     if (store.remote) trigger("remote_view", name);
+  }
+
+  function setPalette(name) {
+    store.palette = name;
+    if (store.remote) trigger("remote_palette", name);
   }
 
   function setSurface(name) {
@@ -363,6 +385,8 @@
     takeScan,
     scan,
     geometry,
+    palette,
+    lockedRange,
     range,
     currentStep,
     values,
@@ -382,6 +406,7 @@
     setThreshold,
     setView,
     setSurface,
+    setPalette,
     reset,
   };
 

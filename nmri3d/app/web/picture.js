@@ -1,0 +1,54 @@
+/* Pictures to keep: asks the server to draw what is shown, from where the camera stands now, and saves what comes.
+
+   Left out: drawing (nmri3d/app/pictures.py). */
+
+(function () {
+  "use strict";
+  const nmri = window.nmri3d;
+  const { store } = nmri;
+
+  /* Whether there is something to take a picture of. */
+  nmri.canSavePicture = () => Boolean(store.painted && nmri.scan() && store.picture !== "busy");
+
+  /* What the server cannot know: everything that a person changed in the browser alone. */
+  function whatIsShown() {
+    const { painter } = nmri;
+    const frame = document.querySelector(".brain-frame").getBoundingClientRect();
+    const locked = nmri.lockedRange();
+    const vectors = painter && painter.camera.get("position", "focalPoint", "viewUp");
+    const pose = vectors && Object.fromEntries(Object.entries(vectors).map(([name, xyz]) => [name, Array.from(xyz)]));
+    return {
+      step: nmri.currentStep(),
+      surface: store.surface,
+      view: store.view,
+      palette: store.palette,
+      threshold: store.threshold,
+      range: locked && { vmin: locked.vmin, vmax: locked.vmax, scale: locked.scale },
+      camera: pose && { ...pose, viewAngle: painter.camera.getViewAngle() }, // null: the server has the camera
+      aspect: frame.width / frame.height,
+    };
+  }
+
+  nmri.savePicture = async function savePicture() {
+    if (!nmri.canSavePicture()) return;
+    const { mode } = store;
+    const token = nmri.scan().tokens.length ? `-token${nmri.currentStep()}` : "";
+    store.picture = "busy";
+    try {
+      const png = await nmri.trigger("picture", mode, whatIsShown());
+      store.picture = "";
+      if (png) save(png, `nmri3d-${mode}${token}.png`); // else the server says why
+    } catch (error) {
+      store.picture = `The picture did not come (${error.message || "the connection broke"}); try again.`;
+    }
+  };
+
+  function save(bytes, name) {
+    const address = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
+    const link = document.createElement("a");
+    link.href = address;
+    link.download = name;
+    link.click();
+    window.setTimeout(() => URL.revokeObjectURL(address), 60_000); // the browser may still be reading
+  }
+})();

@@ -1,0 +1,145 @@
+"""Pictures to keep, drawn on the server: what they show, from which threads, and what is refused."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nmri3d.app.pictures import Pictures, PictureWish, is_hidden, read_wish
+from nmri3d.errors import Cancelled, InputError
+from nmri3d.scans import scan
+from nmri3d.scene.brain import BrainScene
+from nmri3d.scene.colors import color_map, component_colors, display_range
+from tests.app.conftest import PROMPT
+
+CAMERA = {
+    "position": [-700.0, 0.0, 10.0],
+    "focalPoint": [0.0, -20.0, 10.0],
+    "viewUp": [0.0, 0.0, 1.0],
+    "viewAngle": 20.0,
+}
+MESSAGE: dict[str, Any] = {
+    "step": 1,
+    "surface": "pial",
+    "view": "overview",
+    "palette": "standard",
+    "threshold": 0,
+    "range": None,
+    "camera": CAMERA,
+    "aspect": 1.8,
+}
+
+
+@pytest.fixture(scope="module")
+def measured(service: Any) -> Any:
+    return scan(service.backend, "fMRI", PROMPT)
+
+
+@pytest.fixture
+def pictures(atlas: Any) -> Any:
+    drawn = Pictures(atlas)
+    yield drawn
+    drawn.close()
+
+
+def wish(measured: Any, selected: int = -1, **changes: Any) -> PictureWish:
+    return read_wish({**MESSAGE, **changes}, measured, selected, None)
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def test_every_part_of_a_wish_is_seen_and_the_scene_is_kept(
+    pictures: Any, measured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[BrainScene] = []
+    build = BrainScene.__init__
+    monkeypatch.setattr(BrainScene, "__init__", lambda self, *a, **k: (built.append(self), build(self, *a, **k))[1])
+
+    def take(selected: int = -1, **changes: Any) -> np.ndarray:
+        with ThreadPoolExecutor(1) as thread:  # as on the page: every picture from a thread of its own
+            return pixels(thread.submit(pictures.draw, measured, wish(measured, selected, **changes)).result())
+
+    plain = take()
+    in_sight = built[0].pick(648, 360)
+    assert in_sight is not None
+    assert plain.shape == (1080, 1920, 3)
+    changed = {
+        "step": take(step=2),
+        "surface": take(surface="inflated"),
+        "hemispheres": take(view="medial_right"),
+        "palette": take(palette="colorblind"),
+        "threshold": take(threshold=0.5),
+        "range": take(range={"vmin": 1.0, "vmax": 900.0, "scale": "log"}),
+        "camera": take(camera={**CAMERA, "position": [-400.0, 500.0, 90.0]}),
+        "selection": take(selected=in_sight),
+        "angle": take(camera={**CAMERA, "viewAngle": 30.0}),
+    }
+    for name, other in changed.items():
+        assert np.abs(other - plain).mean() > 0.05, name
+    np.testing.assert_array_equal(take(), plain)
+    assert len(built) == 1
+
+
+def test_what_the_threshold_hides_is_grey_and_the_bar_says_so(pictures: Any, measured: Any) -> None:
+    shown = display_range(measured)
+    hidden = is_hidden(measured.values[1], shown, 0.5)
+    assert 0 < hidden.sum() < len(hidden)
+    assert not is_hidden(measured.values[1], shown, 0.0).any()
+    place = shown.fraction(measured.values[1])
+    assert (place[~hidden] >= 0.5).all()
+    np.testing.assert_array_equal(hidden, ~(place >= 0.5))
+    pictures.draw(measured, wish(measured, threshold=0.5))
+    texels = pictures._scene._texels.reshape(-1, pictures._scene.layout.width, 3)[1]
+    colors = component_colors(measured.values[1], shown, color_map("fMRI"))[:, :3]
+    for row in range(len(hidden)):
+        painted = bool((texels[row] == colors[row]).all())
+        assert painted == (not hidden[row]), row
+
+
+def test_a_closed_page_draws_no_more_and_frees_the_scene(pictures: Any, measured: Any) -> None:
+    pictures.draw(measured, wish(measured))
+    scene = pictures._scene
+    with pictures._lock:  # a picture is under way
+        pictures.close()
+        assert pictures._scene is scene
+    with pytest.raises(Cancelled):
+        pictures.draw(measured, wish(measured))
+    assert pictures._scene is None
+    assert scene.stage._closed
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"step": 99},
+        {"surface": "sphere"},
+        {"view": "inside"},
+        {"palette": "rainbow"},
+        {"threshold": 2},
+        {"range": [1, 2]},
+        {"range": {"vmin": 2, "vmax": 1, "scale": "linear"}},
+        {"range": {"vmin": 0, "vmax": 1, "scale": "log"}},
+        {"camera": None},
+        {"camera": {**CAMERA, "position": CAMERA["focalPoint"]}},
+        {"camera": {**CAMERA, "viewUp": [1.0, 0.0]}},
+        {"camera": {**CAMERA, "viewUp": [0, 0, 0]}},
+        {"camera": {**CAMERA, "position": [float("nan"), 0, 0]}},
+        {"camera": {**CAMERA, "viewAngle": 0}},
+        {"aspect": 1e9},
+    ],
+)
+def test_a_wish_that_cannot_be_is_refused(measured: Any, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        wish(measured, **wrong)
+
+
+def test_something_that_is_no_wish_is_refused(measured: Any) -> None:
+    with pytest.raises(InputError, match="reload"):
+        read_wish("everything", measured, -1, None)
