@@ -85,7 +85,8 @@ class StaticFiles:
         with self._lock:
             content = self._compressed.get(tag)
             if content is None:
-                content = gzip.compress(file.read_bytes(), 6, mtime=0)
+                # fast rather than small: the first visitor waits for it, and the processor is busy with imports
+                content = gzip.compress(file.read_bytes(), 1, mtime=0)
                 self._compressed[tag] = content
                 while sum(map(len, self._compressed.values())) > self._keep_bytes and len(self._compressed) > 1:
                     self._compressed.popitem(last=False)
