@@ -15,7 +15,7 @@ from nmri3d.models.backend import Backend
 from nmri3d.models.transformer_lens import TransformerLensBackend
 from nmri3d.models.writes import REDUCE
 from tests.models.backends import tiny_backend, tiny_checkpoint
-from tests.models.tiny import FAMILIES, HEADS, LAYERS, PROMPTS
+from tests.models.tiny import FAMILIES, HEADS, LAYERS, PROMPTS, tiny_checkpoint_folder
 
 families = pytest.mark.parametrize("family", FAMILIES)
 
@@ -100,6 +100,17 @@ def test_writes_add_up_and_the_error_is_reported(family):
     assert 0 < info.completeness < 1e-5
     assert info.post_norm == (family == "gemma2")
     assert info.parallel_blocks == (family == "gpt_neox")
+
+
+@families
+def test_a_model_in_a_folder_loads_without_network_and_adds_up(family, tmp_path):
+    import nmri3d
+
+    backend = nmri3d.load(tiny_checkpoint_folder(family, tmp_path / family, seed=5))
+    assert 0 < backend.info.completeness < 1e-4
+    t1 = nmri3d.scan(backend, "T1")
+    assert int(t1.values.sum()) == sum({id(p): p.numel() for p in backend.hf_model.parameters()}.values())
+    backend.close()
 
 
 @families
