@@ -26,6 +26,7 @@ from nmri3d.models.backend import ModelInfo, Progress, Reducer, Reduction, Run, 
 from nmri3d.models.fingerprint import fingerprint
 from nmri3d.models.parameters import component_table, neuron_table
 from nmri3d.models.sites import Site, module_map, sites
+from nmri3d.models.token_labels import token_label
 from nmri3d.models.weights import attention_weights, circuit_spectra, component_weights, layout_features
 from nmri3d.models.writes import OutputWeights, TransformerWritePlan, output_weights, post_norm_scale, write_plan
 
@@ -115,9 +116,8 @@ class TransformerLensBackend:
         return Stimulus(text, ids, labels, np.asarray(encoded["special_tokens_mask"], dtype=bool))
 
     def token_text(self, token: int) -> str:
-        """Text of one token id; a token that is part of a character is shown as the tokenizer spells it."""
-        text = self.tokenizer.decode([token])
-        return self.tokenizer.convert_ids_to_tokens(token) if "\ufffd" in text else text
+        """Text of one token id; see `nmri3d.models.token_labels`."""
+        return token_label(self.tokenizer, token)
 
     def run(
         self,

@@ -260,6 +260,16 @@ def test_tokens_are_labelled_and_added_ones_are_marked():
     assert not tiny_backend("gpt2").stimulus("Paris").special.any()
 
 
+def test_parts_of_a_character_are_labelled_by_their_bytes():
+    backend = tiny_backend("gpt2")
+    text = "a 漢"  # a character that the tiny tokenizer has no token for
+    stimulus = backend.stimulus(text)
+    assert len(stimulus) > len(text)
+    shown = "".join(stimulus.labels)
+    assert shown.encode().decode("unicode_escape").encode("latin-1").decode() == text
+    assert stimulus.labels[0] == "a"
+
+
 def test_an_unknown_site_is_refused_before_the_pass():
     with pytest.raises(InputError, match=r"no site 'blocks\.9\.hook_mlp_out'"):
         tiny_backend("llama").run(tiny_backend("llama").stimulus("a"), {"blocks.9.hook_mlp_out": lambda x: x})
