@@ -47,5 +47,10 @@ def top_neurons(model: Backend, prompt: str, layer: int, position: int = -1, k: 
     [position] = require_indices("position", [position], len(stimulus), "the prompt")
     site = f"blocks.{layer}.mlp.hook_post"
     activation = model.run(stimulus, {site: lambda post: post[position].float().cpu()}).reads[site].numpy()
-    strongest = np.argsort(-np.abs(activation), kind="stable")[:k].tolist()
-    return [TopNeuron(component_id("neuron", layer, index), index, float(activation[index])) for index in strongest]
+    return strongest(activation, layer, k)
+
+
+def strongest(activation: np.ndarray, layer: int, k: int) -> list[TopNeuron]:
+    """The k largest by magnitude of one layer's activations [d_mlp], strongest first, equal ones by index."""
+    best = np.argsort(-np.abs(activation), kind="stable")[:k].tolist()
+    return [TopNeuron(component_id("neuron", layer, index), index, float(activation[index])) for index in best]

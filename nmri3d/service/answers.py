@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from nmri3d.components import component_id
 from nmri3d.errors import InputError, MachineError
 from nmri3d.models.backend import Backend, Progress
 
@@ -57,12 +56,11 @@ def strongest_neurons(activations: np.ndarray, layer: int, position: int, count:
 
     Raises InputError for a position or count outside the array.
     """
-    from nmri3d.scans.neurons import TopNeuron
+    from nmri3d.scans.neurons import strongest
 
     steps, width = activations.shape
     row = activations[require_integer(position, "position", -steps, steps - 1)]
-    best = np.argsort(-np.abs(row), kind="stable")[: require_integer(count, "k", 1, width)].tolist()
-    return [TopNeuron(component_id("neuron", layer, i), i, float(row[i])) for i in best]
+    return strongest(row, layer, require_integer(count, "k", 1, width))
 
 
 def require_integer(value: Any, name: str, lowest: int, highest: int) -> int:
