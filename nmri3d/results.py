@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 
 from nmri3d.components import ComponentTable
 from nmri3d.errors import AlignmentError, InputError
+from nmri3d.files import written_whole
 
 if TYPE_CHECKING:
     import pandas
@@ -188,18 +188,11 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_npz(target: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write beside the target and rename, so that a reader never sees half a file."""
+    """Write arrays to one file, whole or not at all."""
     for name, array in arrays.items():
         if array.dtype.hasobject:
             raise InputError(
                 f"{name} holds Python objects, which only pickle could save; give it a numeric or text dtype"
             )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with written_whole(target) as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

@@ -7,10 +7,8 @@ InputError. The cache lies in the user's cache folder, or under NMRI3D_CACHE.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 
 from nmri3d.components import ComponentTable
 from nmri3d.errors import InputError, Nmri3dError
+from nmri3d.files import written_whole
 
 if TYPE_CHECKING:
     from nmri3d.atlas.parcels import Atlas
@@ -61,16 +60,8 @@ def save(atlas: Atlas, path: Path) -> Path:
     arrays |= {f"surface_{name}": points for name, points in atlas.surfaces.items()}
     arrays |= {f"component_{name}": getattr(atlas.components, name) for name in _COLUMNS}
     arrays["component_kind"] = arrays["component_kind"].astype(np.str_)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    with written_whole(path) as file:
+        np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
     return path
 
 

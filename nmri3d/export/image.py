@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ import numpy as np
 
 from nmri3d.errors import AlignmentError, InputError
 from nmri3d.export.lettering import Pen, readable_text, readable_token, text_size, window_around
+from nmri3d.files import written_whole
 from nmri3d.results import Scan
 from nmri3d.scene.colors import ColorMap, DisplayRange, color_map, component_colors, display_range
 
@@ -86,15 +86,8 @@ def save_image(
     scene.paint(component_colors(scan.values[step], display, colors))
     figure = _Figure(scene, scan, step, size, dpi, transparent, display, colors)
     content = figure.png(color_bar=color_bar, header=header)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with written_whole(target) as file:
+        file.write(content)
     return target
 
 

@@ -12,15 +12,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from nmri3d.errors import UnsupportedModelError
+from nmri3d.files import written_whole
 from nmri3d.models.weight_cache import cache_folder
 
 
@@ -83,14 +81,6 @@ def _remembered(name: str, ask: Callable[[], Any]) -> Any:
     with suppress(OSError, ValueError):
         return json.loads(file.read_bytes())
     value = ask()
-    with suppress(OSError):  # a cache that cannot be written costs time, nothing else
-        _write_whole(file, json.dumps(value))
+    with suppress(OSError), written_whole(file) as part:  # a cache that cannot be written costs time, nothing else
+        part.write(json.dumps(value).encode())
     return value
-
-
-def _write_whole(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    with os.fdopen(handle, "w") as part:
-        part.write(text)
-    os.replace(temporary, file)
