@@ -8,9 +8,7 @@ Left out: markup (panels/canvas.py) and the browser's side (web/painter.js).
 
 from __future__ import annotations
 
-import threading
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -19,30 +17,25 @@ from nmri3d.app.payloads import OVERVIEW, SURFACES, components_payload, geometry
 from nmri3d.app.pictures import CameraPose, Pictures, is_hidden
 from nmri3d.app.state import require_choice, require_index, require_share
 from nmri3d.atlas import Atlas
-from nmri3d.models.backend import Backend
+from nmri3d.models.backend import Progress
 from nmri3d.results import Scan
 from nmri3d.scene.brain import BrainScene
 from nmri3d.scene.camera import VIEWS, fit
 from nmri3d.scene.colors import VARIANTS, DisplayRange, Variant, color_map, component_colors, display_range
 from nmri3d.scene.mesh import vertex_normals
+from nmri3d.service import Service
 
 GLOW = ("selection halo", "selection glow", "selection")
 """Names of the scene's glowing ribbons, from the outside to the core."""
 
 
-_ATLASES: WeakKeyDictionary[Backend, Atlas] = WeakKeyDictionary()
-_MAPPING = threading.Lock()
+def build_scene(service: Service, *, remote: bool, progress: Progress) -> BrainScene:
+    """The scene of the loaded model's brain; call it in a worker thread, it takes up to some seconds. Nothing is drawn.
 
-
-def build_scene(backend: Backend, *, remote: bool) -> BrainScene:
-    """The scene of a model's brain; call it in a worker thread, it takes up to some seconds. Nothing is drawn here.
-
-    Visitors share the atlas, which lives as long as the model. Raises what `Atlas.build` and `BrainScene` raise.
+    Visitors share the atlas: the service keeps it as long as the model, and builds it in the model's turn, so that no
+    swap closes the model meanwhile. Raises what `Service.derive`, `Atlas.build` and `BrainScene` raise.
     """
-    with _MAPPING:
-        atlas = _ATLASES.get(backend)
-        if atlas is None:
-            atlas = _ATLASES[backend] = Atlas.build(backend)
+    atlas = service.derive("atlas", lambda backend, _: Atlas.build(backend), progress=progress)
     scene = BrainScene(atlas, surface=SURFACES[0])
     scene.show_borders(True)
     if not remote:

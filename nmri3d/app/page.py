@@ -219,7 +219,8 @@ class Page:
         epoch = self._epoch
         self._set(model=model_facts(backend))
         scene = await self._run(
-            lambda progress: build_scene(backend, remote=self.remote), "Mapping the model onto the cortex"
+            lambda progress: build_scene(self.service, remote=self.remote, progress=progress),
+            "Mapping the model onto the cortex",
         )
         scan = await self._run(lambda progress: self.service.scan("T1", progress=progress), "The T1 scan")
         if epoch != self._epoch:  # another model came meanwhile
