@@ -26,7 +26,7 @@ __getattr__, __dir__, _public = lazy_loader.attach(
         "errors": ["Nmri3dError"],
         "jupyter": ["Brain"],
         "models": ["load"],
-        "results": ["Provenance", "Scan", "open_scan"],
+        "results": ["Comparison", "Heatmap", "Provenance", "Scan", "Sweep", "Tracts", "open_scan"],
         "scans": ["scan"],
     },
 )

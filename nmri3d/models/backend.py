@@ -1,15 +1,18 @@
 """The backend protocol: the one primitive that runs a network.
 
-A backend turns a stimulus into steps, runs them, and *reads* named sites through reducers while the pass is under way;
-later it also *edits* sites and takes a gradient. Scans, perturbations and tracing are written once, against this file.
+A backend turns a stimulus into steps, runs them, *reads* named sites through reducers while the pass is under way,
+*edits* sites, takes a gradient, and replays a recorded pass from where it is edited. Scans, perturbations and tracing are
+written once, against this file.
 
 Convention. Sites are named as TransformerLens names its hooks: `hook_embed`, `blocks.{l}.hook_resid_pre`,
 `blocks.{l}.attn.hook_z` (input of the output projection, [steps, heads, d_head]), `blocks.{l}.hook_attn_out`,
-`blocks.{l}.mlp.hook_post`, `blocks.{l}.hook_mlp_out`, `hook_resid_final` (the residual before the final norm). What is
-read is what is *written to the residual*: `hook_attn_out` and `hook_mlp_out` are after a post-norm where there is one.
-Batch is always 1 and is dropped: tensors are [steps, ...].
+`blocks.{l}.attn.writes` ([steps, rows, d_model], what the layer's heads and its b_O write), `blocks.{l}.hook_resid_mid`
+(not in parallel blocks), `blocks.{l}.mlp.hook_post`, `blocks.{l}.hook_mlp_out`, `hook_resid_final` (the residual before
+the final norm). What is read is what is *written to the residual*: `hook_attn_out` and `hook_mlp_out` are after a
+post-norm where there is one. Batch is always 1 and is dropped: tensors are [steps, ...].
+Points of the stream, for replays and gradients, are numbered as `nmri3d.models.recording` says.
 
-Left out: edits and gradients, which come with perturbations and circuits.
+Left out: training.
 """
 
 from __future__ import annotations
@@ -25,8 +28,18 @@ from nmri3d.components import ComponentTable
 if TYPE_CHECKING:
     import torch
 
+    from nmri3d.models.gradients import ReaderGradients
+    from nmri3d.models.recording import Recording
+    from nmri3d.models.replay import StreamEdit
+
 Reducer = Callable[["torch.Tensor"], Any]
 """Takes the tensor of a site, [steps, ...], and returns what is to be kept of it."""
+
+Readout = Callable[["torch.Tensor"], "torch.Tensor"]
+"""Takes residuals before the final norm at one step, [rows, d_model]; returns [rows, ...]."""
+
+Metric = Callable[["torch.Tensor"], "torch.Tensor"]
+"""Takes the residual before the final norm of all steps, [steps, d_model]; returns a scalar, differentiably."""
 
 Progress = Callable[[float, str], None]
 """Called with the share done (0 to 1) and what is being done; raises `Cancelled` to withdraw the work."""
@@ -57,6 +70,14 @@ class Stimulus:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class SiteEdit:
+    """A change of what passes a site: `change` takes its tensor, [steps, ...], and returns another of the same shape."""
+
+    site: str
+    change: Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -139,22 +160,76 @@ class Backend(Protocol):
         """Text of one token id, as on a chip."""
         ...
 
+    def token_id(self, text: str) -> int:
+        """Id of a text that is exactly one token, leading space included. Raises InputError for any other."""
+        ...
+
     def run(
         self,
         stimulus: Stimulus,
         reads: Mapping[str, Reducer],
         *,
+        edits: Sequence[SiteEdit] = (),
         logits: Sequence[int] | None = None,
         progress: Progress = no_progress,
     ) -> Run:
         """One forward pass. `logits` lists the positions whose logits are wanted; None skips the unembedding.
 
-        Raises InputError for a site that does not exist, and whatever `progress` raises.
+        Edits of a site come before its read, in the order given. Raises InputError for a site that does not exist or an
+        edit that changes a shape, and whatever `progress` raises; in each case nothing of the model is changed.
         """
+        ...
+
+    def record(self, stimulus: Stimulus, *, embedding: torch.Tensor | None = None) -> Recording:
+        """One forward pass kept whole, to be replayed; `embedding` [steps, d_model] in place of what embed writes."""
+        ...
+
+    def writes(self, recording: Recording, row: int) -> torch.Tensor:
+        """What a component wrote in a recorded pass, float32 [steps, d_model]. Raises InputError for `unembed`."""
+        ...
+
+    def layer_writes(self, recording: Recording, layer: int) -> tuple[np.ndarray, torch.Tensor]:
+        """Rows of a layer, in the order of the table, and what each wrote, float32 [steps, rows, d_model]."""
+        ...
+
+    def entry_point(self, row: int) -> int:
+        """The point of the stream at which a component's write joins it."""
+        ...
+
+    def replay(
+        self,
+        recording: Recording,
+        edits: Sequence[StreamEdit],
+        readout: Readout,
+        *,
+        step: int = -1,
+        progress: Progress = no_progress,
+    ) -> torch.Tensor:
+        """The recorded pass with each edit by itself: what `readout` makes of the last residual at `step`, [edits, ...]."""
+        ...
+
+    def gradients(
+        self, stimulus: Stimulus, metric: Metric, *, embedding: torch.Tensor | None = None
+    ) -> tuple[Recording, list[torch.Tensor | None]]:
+        """A recorded pass and the gradient of a metric at every point of its stream, each [steps, d_model]."""
+        ...
+
+    def reader_gradients(
+        self, recording: Recording, gradients: Sequence[torch.Tensor | None], layer: int
+    ) -> ReaderGradients:
+        """The gradients of `gradients` split into the inputs that read: see `nmri3d.models.gradients`."""
         ...
 
     def write_plan(self, reduction: Reduction, layers: frozenset[int]) -> WritePlan:
         """Plan to read the writes of the components of these layers (and the embedding), reduced over d_model."""
+        ...
+
+    def lens(self, residual: torch.Tensor) -> torch.Tensor:
+        """The logit lens: logits float32 [..., d_vocab] of a residual [..., d_model]; the model's own for the last one."""
+        ...
+
+    def token_logits(self, residual: torch.Tensor, tokens: torch.Tensor, *, capped: bool = True) -> torch.Tensor:
+        """The logit lens of k tokens only, float32 [..., k]; before any final softcap where not `capped`."""
         ...
 
     def weights(self, row: int) -> Mapping[str, torch.Tensor]:

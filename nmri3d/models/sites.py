@@ -25,11 +25,22 @@ REQUIRED = ("embed", "blocks", "blocks.attn", "blocks.attn.o", "blocks.mlp", "bl
 
 @dataclass(frozen=True)
 class Site:
-    """A module and what of it is read: its first input, its output, or (post-norms) the frozen scale that it applied."""
+    """A module and what of it is read.
+
+    reads      its first input, its output, its attention pattern, the scale that it applied (post-norms), the writes of
+               the heads that it projects, or the residual after it has been added
+    n_heads    heads that an input divides into; 0 where it does not
+    layer      block number, -1 outside of the blocks
+    post_norm  norm after an attention whose writes are read
+    block      block of an attention after which the residual is read
+    """
 
     module: nn.Module
-    reads: Literal["input", "output", "post_norm_scale"]
-    is_heads: bool = False
+    reads: Literal["input", "writes", "output", "post_norm_scale", "pattern", "residual_after"]
+    n_heads: int = 0
+    layer: int = -1
+    post_norm: nn.Module | None = None
+    block: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,11 @@ class ModuleMap:
     @property
     def has_post_norm(self) -> bool:
         return any(block.norm_after_attn is not None or block.norm_after_mlp is not None for block in self.blocks)
+
+
+def wide(tensor: torch.Tensor) -> torch.Tensor:
+    """In float32, unless it is wider already: what sums and differences are taken in."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def weight_of(module: nn.Module) -> torch.Tensor:
@@ -127,21 +143,25 @@ def module_map(hf_model: nn.Module, paths: Mapping[str, str]) -> ModuleMap:
     )
 
 
-def sites(modules: ModuleMap) -> dict[str, Site]:
+def sites(modules: ModuleMap, n_heads: int) -> dict[str, Site]:
     """Every readable site by its canonical name (see `nmri3d.models.backend`)."""
     found = {
         "hook_embed": Site(modules.blocks[0].block, "input"),
         "hook_resid_final": Site(modules.final_norm, "input"),
     }
     for layer, block in enumerate(modules.blocks):
-        name = f"blocks.{layer}"
-        found[f"{name}.hook_resid_pre"] = Site(block.block, "input")
-        found[f"{name}.attn.hook_z"] = Site(block.attn_out, "input", is_heads=True)
-        found[f"{name}.hook_attn_out"] = Site(block.norm_after_attn or block.attn_out, "output")
-        found[f"{name}.mlp.hook_post"] = Site(block.mlp_out, "input")
-        found[f"{name}.hook_mlp_out"] = Site(block.norm_after_mlp or block.mlp_out, "output")
-        if not modules.parallel and block.norm_before_mlp is not None:
-            found[f"{name}.hook_resid_mid"] = Site(block.norm_before_mlp, "input")
-        if block.norm_after_attn is not None:
-            found[f"{name}.attn.post_norm_scale"] = Site(block.norm_after_attn, "post_norm_scale")
+        name, norm = f"blocks.{layer}", block.norm_after_attn
+        found[f"{name}.hook_resid_pre"] = Site(block.block, "input", layer=layer)
+        found[f"{name}.attn.hook_pattern"] = Site(block.attn, "pattern", layer=layer)
+        found[f"{name}.attn.hook_z"] = Site(block.attn_out, "input", n_heads, layer)
+        found[f"{name}.attn.writes"] = Site(block.attn_out, "writes", layer=layer, post_norm=norm)
+        found[f"{name}.hook_attn_out"] = Site(norm or block.attn_out, "output", layer=layer)
+        found[f"{name}.mlp.hook_post"] = Site(block.mlp_out, "input", layer=layer)
+        found[f"{name}.hook_mlp_out"] = Site(block.norm_after_mlp or block.mlp_out, "output", layer=layer)
+        if not modules.parallel:
+            found[f"{name}.hook_resid_mid"] = Site(
+                norm or block.attn_out, "residual_after", layer=layer, block=block.block
+            )
+        if norm is not None:
+            found[f"{name}.attn.post_norm_scale"] = Site(norm, "post_norm_scale", layer=layer)
     return found

@@ -22,7 +22,7 @@ import torch
 
 from nmri3d.components import ComponentTable
 from nmri3d.models.backend import Reducer, Reduction, Run
-from nmri3d.models.sites import ModuleMap, bias_of, weight_of
+from nmri3d.models.sites import ModuleMap, bias_of, weight_of, wide
 
 REDUCE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "l2_norm": lambda write: torch.linalg.vector_norm(write, dim=-1, dtype=torch.float32),
@@ -48,14 +48,24 @@ class OutputWeights:
 
     def write(self, z: torch.Tensor) -> torch.Tensor:
         """Whole writes of the heads, float32 [steps, heads, d_model], post-norm scale left out."""
-        whole = torch.bmm(z.transpose(0, 1).to(self.w_o.dtype), self.w_o).transpose(0, 1).float()
+        whole = wide(torch.bmm(z.transpose(0, 1).to(self.w_o.dtype), self.w_o).transpose(0, 1))
         return whole if self.gain is None else whole * self.gain
+
+    def rows(self, z: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+        """Writes of the table's rows of this attention, float32 [steps, heads (and b_O), d_model].
+
+        z is [steps, heads, d_head], scale [steps] that of the post-norm, None where there is none.
+        """
+        writes, bias = self.write(z), self.bias_write()
+        if bias is not None:
+            writes = torch.cat([writes, bias.expand(len(writes), 1, -1)], dim=1)
+        return writes if scale is None else writes * scale[:, None, None]
 
     def bias_write(self) -> torch.Tensor | None:
         """What b_O writes at every position, float32 [d_model], post-norm scale left out."""
         if self.b_o is None:
             return None
-        return self.b_o.float() if self.gain is None else self.b_o.float() * self.gain
+        return wide(self.b_o) if self.gain is None else wide(self.b_o) * self.gain
 
 
 def output_weights(modules: ModuleMap, n_heads: int) -> list[OutputWeights]:
@@ -76,13 +86,13 @@ def post_norm_gain(norm: torch.nn.Module, d_model: int) -> torch.Tensor:
     """Gain [d_model] of an RMS norm up to a constant factor, whatever its parametrisation (w, or 1 + w): norm(ones)."""
     weight = next(norm.parameters())
     with torch.no_grad():  # `forward`, since a call would set off the hooks of the pass that is under way
-        return norm.forward(torch.ones(1, d_model, dtype=weight.dtype, device=weight.device))[0].float()
+        return wide(norm.forward(torch.ones(1, d_model, dtype=weight.dtype, device=weight.device))[0])
 
 
 def post_norm_scale(norm: torch.nn.Module, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     """Frozen scale [steps] of a post-norm in this run: after = scale * before * gain, gain from `post_norm_gain`."""
-    gained = before.float() * post_norm_gain(norm, before.shape[-1])
-    return torch.linalg.vector_norm(after.float(), dim=-1) / torch.linalg.vector_norm(gained, dim=-1)
+    gained = wide(before) * post_norm_gain(norm, before.shape[-1])
+    return torch.linalg.vector_norm(wide(after), dim=-1) / torch.linalg.vector_norm(gained, dim=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +114,7 @@ def write_plan(
 
     With "whole" nothing is reduced: memory is steps x components x d_model x 4 bytes.
     """
-    reduce = REDUCE.get(reduction, lambda write: write.float())
+    reduce = REDUCE.get(reduction, wide)
     reads: dict[str, Reducer] = {"hook_embed": reduce}
     for layer in layers:
         name = f"blocks.{layer}"
@@ -115,7 +125,7 @@ def write_plan(
 
     def collect(run: Run) -> np.ndarray:
         embed = run.reads["hook_embed"]
-        values = torch.full((len(embed), len(components), *embed.shape[1:]), torch.nan)
+        values = torch.full((len(embed), len(components), *embed.shape[1:]), torch.nan, dtype=embed.dtype)
         values[:, components.row("embed")] = embed.cpu()
         for layer in layers:
             heads = run.reads[f"blocks.{layer}.attn.hook_z"]

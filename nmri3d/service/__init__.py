@@ -4,7 +4,7 @@
 is one visitor's log; `nmri3d.service.events` are the small messages that listeners get.
 """
 
-from nmri3d.service.answers import Prediction
+from nmri3d.results import Prediction
 from nmri3d.service.core import Service
 from nmri3d.service.log import Log
 from nmri3d.service.model_slot import ServiceStatus

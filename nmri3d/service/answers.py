@@ -10,28 +10,18 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from nmri3d.errors import InputError, MachineError
 from nmri3d.models.backend import Backend, Progress
+from nmri3d.results import Prediction
 
 if TYPE_CHECKING:
     from nmri3d.scans.neurons import TopNeuron
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One candidate for the next token: its text, id, probability (softmax over the whole vocabulary) and raw logit."""
-
-    token: str
-    token_id: int
-    probability: float
-    logit: float
 
 
 def next_tokens(backend: Backend, prompt: str, count: int, progress: Progress) -> list[Prediction]:

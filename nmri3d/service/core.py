@@ -18,9 +18,8 @@ import numpy as np
 
 from nmri3d.errors import Cancelled, InputError
 from nmri3d.models.backend import Backend, ModelInfo, Progress, no_progress
-from nmri3d.results import Scan
+from nmri3d.results import Prediction, Scan
 from nmri3d.service.answers import (
-    Prediction,
     mlp_activations,
     naming_memory,
     next_tokens,

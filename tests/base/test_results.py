@@ -64,13 +64,13 @@ def test_labelled_forms_hold_the_values_under_their_names():
 
 
 def test_opening_what_is_no_scan_is_refused_in_words(tmp_path):
-    with pytest.raises(InputError, match="there is no scan file"):
+    with pytest.raises(InputError, match="there is no file"):
         open_scan(tmp_path / "missing.npz")
     (tmp_path / "text.npz").write_text("not a zip")
-    with pytest.raises(InputError, match="not a scan that nmri3d saved"):
+    with pytest.raises(InputError, match="not a result that nmri3d saved"):
         open_scan(tmp_path / "text.npz")
     np.savez(tmp_path / "other.npz", values=np.zeros(3))
-    with pytest.raises(InputError, match="not a scan that nmri3d saved"):
+    with pytest.raises(InputError, match="not a result that nmri3d saved"):
         open_scan(tmp_path / "other.npz")
 
 

@@ -10,8 +10,10 @@ from tests.models.tiny import BOS_FAMILIES, tiny_model, tiny_tokenizer
 def tiny_checkpoint(family: str, seed: int = 0) -> SimpleNamespace:
     """What `TransformerLensBackend` needs of a loaded checkpoint."""
     tokenizer = tiny_tokenizer(add_bos=family in BOS_FAMILIES)
+    model = tiny_model(family, seed).requires_grad_(False)
+    model.set_attn_implementation("eager")  # as `load` does, so that patterns can be read
     return SimpleNamespace(
-        hf_model=tiny_model(family, seed).requires_grad_(False),
+        hf_model=model,
         tokenizer=tokenizer,
         model_id=f"tiny-{family}",
         title=f"tiny {family}",

@@ -1,15 +1,13 @@
-"""What a measurement returns: values in physical units, aligned to a component table, and where they came from.
+"""A scan: values [steps, components] in physical units, aligned to a component table.
 
-Convention. `Scan.values` is [steps, components]; a scan that does not depend on a prompt (T1, T2) has one row. NaN
-means "not measured or not defined for this row". Nothing here is normalised, clamped or rounded; display ranges live in
-`nmri3d.scene`. Saved as one `.npz` file (arrays plus one JSON text, never pickle).
+Convention. A scan that does not depend on a step (T1, T2, DTI) has one row. NaN means "not measured or not defined for
+this row".
 
 Left out: torch tensors and everything that draws.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,7 +18,9 @@ import numpy as np
 
 from nmri3d.components import ComponentTable
 from nmri3d.errors import AlignmentError, InputError
-from nmri3d.files import written_whole
+from nmri3d.results.provenance import Provenance
+from nmri3d.results.storage import read_result, write_result
+from nmri3d.results.tracts import Tracts
 
 if TYPE_CHECKING:
     import pandas
@@ -29,25 +29,7 @@ if TYPE_CHECKING:
 MODES = ("T1", "T2", "fMRI", "DTI", "FLAIR")
 FORMAT = "nmri3d-scan-1"
 
-
-@dataclass(frozen=True)
-class Provenance:
-    """What was measured, on what, by what.
-
-    config holds the scan's options as plain JSON values; versions maps library to version; seconds is wall time of the
-    measurement; created is ISO 8601 with offset.
-    """
-
-    model_id: str
-    fingerprint: str
-    prompt: str | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    dtype: str = "float32"
-    device: str = "cpu"
-    seed: int | None = None
-    created: str = ""
-    seconds: float = float("nan")
+_EDGE_ARRAYS = ("source", "target", "slot", "score")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +45,7 @@ class Scan:
     signed      whether a value's sign means something (drawn symmetric about zero)
     step_axis   what a step is: "token", or a phantom's own
     details     further arrays by name, each documented by the scan that makes it
+    tracts      measured edges between components (DTI)
 
     Raises AlignmentError when the shapes do not fit each other.
     """
@@ -76,6 +59,7 @@ class Scan:
     signed: bool = False
     step_axis: str = "token"
     details: Mapping[str, np.ndarray] = field(default_factory=dict)
+    tracts: Tracts | None = None
 
     def __post_init__(self) -> None:
         steps = max(1, len(self.tokens))
@@ -104,7 +88,7 @@ class Scan:
         }
         if self.tokens:
             coords["token"] = ("step", list(self.tokens))
-        attrs = {"units": self.units, "mode": self.mode, **_flat(asdict(self.provenance))}
+        attrs = {"units": self.units, "mode": self.mode, **self.provenance.as_attributes()}
         return xarray.DataArray(self.values, dims=("step", "component"), coords=coords, name=self.mode, attrs=attrs)
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -127,11 +111,7 @@ class Scan:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the scan to one `.npz` file, whole or not at all; returns the path (suffix added if missing)."""
-        target = Path(path)
-        if target.suffix != ".npz":
-            target = target.with_name(target.name + ".npz")
-        meta = {
-            "format": FORMAT,
+        meta: dict[str, Any] = {
             "mode": self.mode,
             "units": self.units,
             "tokens": list(self.tokens),
@@ -139,60 +119,30 @@ class Scan:
             "step_axis": self.step_axis,
             "provenance": asdict(self.provenance),
         }
-        arrays = {f"details/{name}": np.asarray(array) for name, array in self.details.items()}
-        arrays |= {
-            f"components/{name}": getattr(self.components, name) for name in ("kind", "layer", "index", "n_params")
-        }
-        arrays |= {"values": self.values, "meta": np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)}
-        _write_npz(target, arrays)
-        return target
+        arrays = {"values": self.values} | {f"details/{name}": array for name, array in self.details.items()}
+        if self.tracts is not None:
+            meta["tracts"] = {"total": self.tracts.total, "count": self.tracts.count}
+            arrays |= {f"tracts/{name}": getattr(self.tracts, name) for name in _EDGE_ARRAYS}
+        return write_result(path, FORMAT, meta, arrays, self.components)
 
 
 def open_scan(path: str | os.PathLike[str]) -> Scan:
     """Read a scan that `Scan.save` wrote. Raises InputError for a file that is missing, damaged or something else."""
+    meta, arrays, components = read_result(path, FORMAT)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        meta = json.loads(arrays.pop("meta").tobytes())
-        if meta.get("format") != FORMAT:
-            raise InputError(
-                f"{path} holds {meta.get('format')!r}, not {FORMAT!r}; it was written by another version of nmri3d"
-            )
-        components = ComponentTable(
-            **{name: arrays[f"components/{name}"] for name in ("kind", "layer", "index", "n_params")}
-        )
+        assert components is not None
+        sums = meta.pop("tracts", None)
+        edges = [arrays[f"tracts/{name}"] for name in _EDGE_ARRAYS] if sums else []
         return Scan(
-            mode=meta["mode"],
             values=arrays["values"],
-            units=meta["units"],
             components=components,
-            tokens=tuple(meta["tokens"]),
-            provenance=Provenance(**meta["provenance"]),
-            signed=meta["signed"],
-            step_axis=meta["step_axis"],
+            tokens=tuple(meta.pop("tokens")),
+            provenance=Provenance(**meta.pop("provenance")),
             details={
                 name.removeprefix("details/"): array for name, array in arrays.items() if name.startswith("details/")
             },
+            tracts=Tracts(*edges, **sums) if sums else None,
+            **meta,
         )
-    except FileNotFoundError:
-        raise InputError(f"there is no scan file {path}") from None
-    except InputError:
-        raise
     except Exception as error:
         raise InputError(f"{path} is not a scan that nmri3d saved, or it is damaged ({error})") from error
-
-
-def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    """Provenance as attributes that NetCDF accepts: nested mappings as JSON text, None as an empty text."""
-    return {k: json.dumps(v) if isinstance(v, dict) else "" if v is None else v for k, v in record.items()}
-
-
-def _write_npz(target: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays to one file, whole or not at all."""
-    for name, array in arrays.items():
-        if array.dtype.hasobject:
-            raise InputError(
-                f"{name} holds Python objects, which only pickle could save; give it a numeric or text dtype"
-            )
-    with written_whole(target) as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

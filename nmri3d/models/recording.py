@@ -1,0 +1,185 @@
+"""One clean pass, kept: what a replay needs to start anywhere in the network instead of at its beginning.
+
+Convention. The residual stream passes `2 * n_layers + 1` points: `2 l` enters block l, `2 l + 1` lies between its
+attention and its MLP (absent in parallel blocks, where both read point `2 l`), `2 n_layers` enters the final norm. A write
+joins the stream at one point; adding to the stream there is the same as changing the write.
+
+Left out: attention patterns and neuron activations, which are read by an ordinary pass when somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from nmri3d.models.sites import ModuleMap
+from nmri3d.models.writes import OutputWeights, post_norm_scale
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A clean pass over T steps.
+
+    stream     the residual [T, d_model] at each of the 2 L + 1 points; None at the middle of a parallel block
+    keys       post-rotary keys [kv_heads, T, d_head] of each layer; values likewise
+    heads      input of each output projection, [T, heads, d_head]
+    mlps       what each MLP writes, [T, d_model]
+    scales     frozen scale [T] of each attention post-norm, None where there is none
+    arguments  keyword arguments that the model gave to each attention module
+    """
+
+    stream: list[torch.Tensor | None]
+    keys: list[torch.Tensor]
+    values: list[torch.Tensor]
+    heads: list[torch.Tensor]
+    mlps: list[torch.Tensor]
+    scales: list[torch.Tensor | None]
+    arguments: list[dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.at(0))
+
+    def unbatched(self) -> Recording:
+        """The same without its batch axis and without a graph."""
+
+        def cut(tensors: list[Any]) -> list[Any]:
+            return [None if tensor is None else tensor.detach()[0] for tensor in tensors]
+
+        return Recording(
+            stream=cut(self.stream),
+            keys=cut(self.keys),
+            values=cut(self.values),
+            heads=cut(self.heads),
+            mlps=cut(self.mlps),
+            scales=self.scales,
+            arguments=self.arguments,
+        )
+
+    def at(self, point: int) -> torch.Tensor:
+        """The residual [T, d_model] at a point."""
+        residual = self.stream[point]
+        assert residual is not None, f"a parallel block has no point {point}"
+        return residual
+
+
+def entry_point(kind: str, layer: int, n_layers: int, parallel: bool) -> int:
+    """The point of the stream at which a component's write has joined it."""
+    if kind == "embed":
+        return 0
+    if kind in ("head", "attn_bias") and not parallel:
+        return 2 * layer + 1
+    return min(2 * layer + 2, 2 * n_layers)
+
+
+class KeptKeysValues:
+    """Stands in for a Hugging Face cache, whose `update` every attention calls with its post-rotary keys and values."""
+
+    def __init__(self) -> None:
+        self.keys: torch.Tensor | None = None
+        self.values: torch.Tensor | None = None
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        self.keys, self.values = keys, values
+        return keys, values
+
+
+class PrefixedKeysValues:
+    """As above: puts the recorded keys and values of the steps before `start` in front of those of each row."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, start: int) -> None:
+        self._prefix = keys[None, :, :start], values[None, :, :start]
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        keys_before, values_before = (part.expand(len(keys), -1, -1, -1) for part in self._prefix)
+        return torch.cat([keys_before, keys], dim=2), torch.cat([values_before, values], dim=2)
+
+
+def cache_argument(arguments: dict[str, Any]) -> str:
+    """Under which name an attention module takes its cache."""
+    return "layer_past" if "layer_past" in arguments else "past_key_values"
+
+
+@contextmanager
+def recording_hooks(modules: ModuleMap, outputs: list[OutputWeights]) -> Iterator[Recording]:
+    """Hooks that fill a Recording during one forward pass of the body; removed whatever happens.
+
+    Its tensors keep their batch axis of one, since a gradient belongs to the tensor that went on; see `unbatched`.
+    """
+    n_layers = len(modules.blocks)
+
+    def empty(length: int) -> list[Any]:
+        return [None] * length
+
+    kept = Recording(
+        stream=empty(2 * n_layers + 1),
+        keys=empty(n_layers),
+        values=empty(n_layers),
+        heads=empty(n_layers),
+        mlps=empty(n_layers),
+        scales=empty(n_layers),
+        arguments=empty(n_layers),
+    )
+    handles: list[Any] = []
+    try:
+        handles.append(modules.final_norm.register_forward_pre_hook(_keep_first(kept.stream, 2 * n_layers)))
+        for layer, block in enumerate(modules.blocks):
+            handles.append(block.block.register_forward_pre_hook(_keep_first(kept.stream, 2 * layer), with_kwargs=True))
+            if not modules.parallel:
+                place = _keep_first(kept.stream, 2 * layer + 1)
+                handles.append((block.norm_before_mlp or block.mlp).register_forward_pre_hook(place, with_kwargs=True))
+            handles += _attention_hooks(kept, layer, block, len(outputs[layer].w_o))
+            handles.append(
+                (block.norm_after_mlp or block.mlp_out).register_forward_hook(_keep_output(kept.mlps, layer))
+            )
+        yield kept
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _keep_first(place: list[Any], index: int) -> Any:
+    def keep(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+        place[index] = args[0] if args else (kwargs or {})["hidden_states"]
+
+    return keep
+
+
+def _keep_output(place: list[Any], index: int) -> Any:
+    def keep(module: Any, args: Any, output: torch.Tensor) -> None:
+        place[index] = output
+
+    return keep
+
+
+def _attention_hooks(kept: Recording, layer: int, block: Any, n_heads: int) -> list[Any]:
+    cache = KeptKeysValues()
+
+    def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        others = {name: value for name, value in kwargs.items() if name != "hidden_states"}
+        kept.arguments[layer] = others
+        return args, {**kwargs, cache_argument(others): cache}
+
+    def after(module: Any, args: tuple[Any, ...], output: Any) -> None:
+        assert cache.keys is not None, "the attention module ignored its cache"
+        assert cache.values is not None
+        kept.keys[layer], kept.values[layer] = cache.keys, cache.values
+
+    def heads(module: Any, args: tuple[Any, ...]) -> None:
+        kept.heads[layer] = args[0].unflatten(-1, (n_heads, -1))
+
+    handles = [
+        block.attn.register_forward_pre_hook(before, with_kwargs=True),
+        block.attn.register_forward_hook(after),
+        block.attn_out.register_forward_pre_hook(heads),
+    ]
+    if block.norm_after_attn is not None:
+
+        def scale(module: Any, args: tuple[Any, ...], output: Any) -> None:
+            kept.scales[layer] = post_norm_scale(module, args[0][0].detach(), output[0].detach())
+
+        handles.append(block.norm_after_attn.register_forward_hook(scale))
+    return handles

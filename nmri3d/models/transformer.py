@@ -1,0 +1,373 @@
+"""A decoder-only transformer, run by Hugging Face's own forward pass with hooks on its own modules.
+
+Numbers are Hugging Face's, and a pass costs no more than its hooks. When a model is loaded two things are checked: the
+writes of all components add up to the residual before the final norm, and the logit lens of that residual is the model's
+own output.
+
+Left out: which module is which, and the weights in one shape for all families; the backends that derive from this know.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from nmri3d.errors import InputError, UnsupportedModelError
+from nmri3d.models.backend import (
+    Metric,
+    ModelInfo,
+    Progress,
+    Readout,
+    Reducer,
+    Reduction,
+    Run,
+    SiteEdit,
+    Stimulus,
+    no_progress,
+)
+from nmri3d.models.fingerprint import fingerprint
+from nmri3d.models.gradients import (
+    GRAPH_BYTES,
+    ReaderGradients,
+    graph_bytes,
+    reader_gradients,
+    stream_gradients_by_block,
+    stream_gradients_of_graph,
+)
+from nmri3d.models.hooks import site_hooks
+from nmri3d.models.parameters import component_table, neuron_table
+from nmri3d.models.projections import ProjectionRows, projections
+from nmri3d.models.readout import Readout as LogitReadout
+from nmri3d.models.recording import Recording, entry_point, recording_hooks
+from nmri3d.models.replay import StreamEdit, replay
+from nmri3d.models.sites import module_map, sites, wide
+from nmri3d.models.token_labels import token_label
+from nmri3d.models.writes import OutputWeights, TransformerWritePlan, output_weights, write_plan
+
+if TYPE_CHECKING:
+    from nmri3d.models.loading import Checkpoint
+
+COMPLETENESS_TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 5e-2}
+"""Worst relative error allowed, by dtype of the weights (measured on SmolLM2: 1e-7, 1e-3, 3e-2)."""
+
+COMPLETENESS_PROMPT = "The quick brown fox jumps over the lazy dog, and the dog sleeps."
+
+
+class Transformer:
+    """A loaded language model. See `nmri3d.models.backend.Backend` for what each member means."""
+
+    name: str
+    step_axis = "token"
+    metric = "logit of the target token minus logit of the foil"
+    abilities = frozenset({"residual", "lens", "gradient"})
+
+    def __init__(self, checkpoint: Checkpoint, *, progress: Progress = no_progress) -> None:
+        """Map the architecture, build the tables and check completeness.
+
+        Raises UnsupportedModelError for an architecture that cannot be mapped or whose writes do not add up.
+        """
+        progress(0.0, "mapping the architecture")
+        self.hf_model = checkpoint.hf_model
+        self.tokenizer = checkpoint.tokenizer
+        self._modules = module_map(self.hf_model, self.module_paths())
+        self._sites = sites(self._modules, self.hf_model.config.get_text_config().num_attention_heads)
+        self._readout = LogitReadout(self._modules, self.hf_model.config.get_text_config())
+        config = self.hf_model.config.get_text_config()
+        self.components = component_table(self.hf_model, self._modules, config.num_attention_heads)
+        self.neurons = neuron_table(self._modules, config.hidden_size)
+        self.kinds = tuple(dict.fromkeys(self.components.kind.tolist()))
+        progress(0.3, "checking that the components add up")
+        error = self._completeness(config.num_attention_heads)
+        progress(0.7, "taking the fingerprint of the weights")
+        parameters = list(self.hf_model.parameters())
+        self.info = ModelInfo(
+            model_id=checkpoint.model_id,
+            title=checkpoint.title,
+            architecture=type(self.hf_model).__name__,
+            n_layers=len(self._modules.blocks),
+            n_heads=config.num_attention_heads,
+            n_kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
+            d_model=config.hidden_size,
+            d_head=self._outputs[0].w_o.shape[1],
+            d_mlp=int((self.neurons.layer == 0).sum()),
+            d_vocab=config.vocab_size,
+            n_context=int(config.max_position_embeddings),
+            n_params=sum(parameter.numel() for parameter in parameters),
+            dtype=str(self.hf_model.dtype).removeprefix("torch."),
+            device=str(self.hf_model.device),
+            memory_bytes=sum(parameter.numel() * parameter.element_size() for parameter in parameters),
+            completeness=error,
+            source=checkpoint.source,
+            fingerprint=self.fingerprint(),
+            parallel_blocks=self._modules.parallel,
+            post_norm=self._modules.has_post_norm,
+            tied_unembedding=self._modules.embed.weight is self._modules.unembed.weight,
+            warnings=checkpoint.warnings,
+        )
+        progress(1.0, "ready")
+
+    def module_paths(self) -> Mapping[str, str]:
+        """Where the parts of the Hugging Face model lie, by TransformerLens' names for them."""
+        raise NotImplementedError
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def stimulus(self, text: str) -> Stimulus:
+        """Tokenize a prompt, with the special tokens that the model's tokenizer adds."""
+        if not isinstance(text, str):
+            raise InputError(f"a prompt is text, got {type(text).__name__}; pass the sentence itself")
+        if not text:
+            raise InputError("the prompt is empty; write at least one word")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"the prompt holds half of a character (a lone surrogate) at place {error.start}; delete it and type it again"
+            ) from None
+        encoded = self.tokenizer(text, return_special_tokens_mask=True)
+        ids = np.asarray(encoded["input_ids"], dtype=np.int64)
+        if len(ids) == 0:
+            raise InputError("the tokenizer makes no token of this prompt; write at least one word")
+        if len(ids) > self.info.n_context:
+            raise InputError(
+                f"the prompt has {len(ids):,} tokens, and {self.info.title} reads at most {self.info.n_context:,}; shorten it"
+            )
+        labels = tuple(self.token_text(token) for token in ids.tolist())
+        return Stimulus(text, ids, labels, np.asarray(encoded["special_tokens_mask"], dtype=bool))
+
+    def token_text(self, token: int) -> str:
+        """Text of one token id; see `nmri3d.models.token_labels`."""
+        return token_label(self.tokenizer, token)
+
+    def token_id(self, text: str) -> int:
+        """Id of a text that is exactly one token. Raises InputError, naming the pieces, for any other."""
+        if not isinstance(text, str) or not text:
+            raise InputError(f"a target token is a text such as ' Mary', got {text!r}")
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            pieces = " + ".join(repr(self.token_text(token)) for token in ids)
+            hint = (
+                "" if text.startswith(" ") else f"; within a sentence it may be {' ' + text!r}, with a space before it"
+            )
+            raise InputError(f"{text!r} is {len(ids)} tokens ({pieces}), and a target is one{hint}")
+        return int(ids[0])
+
+    def run(
+        self,
+        stimulus: Stimulus,
+        reads: Mapping[str, Reducer],
+        *,
+        edits: Sequence[SiteEdit] = (),
+        logits: Sequence[int] | None = None,
+        progress: Progress = no_progress,
+    ) -> Run:
+        """One forward pass under inference mode. Hooks are removed whatever happens."""
+        for name in (*reads, *(edit.site for edit in edits)):
+            if name not in self._sites:
+                raise InputError(f"{self.info.title} has no site {name!r}; see backend.site_names for those it has")
+        kept: dict[str, Any] = {}
+        with torch.inference_mode(), self._hooks(reads, edits, kept, progress):
+            if logits is None:
+                self._body(stimulus)
+                return Run(kept)
+            positions = torch.tensor([range(len(stimulus))[p] for p in logits], device=self._input_device)
+            output = self.hf_model(input_ids=self._ids(stimulus), use_cache=False, logits_to_keep=positions)
+            return Run(kept, output.logits[0].float())
+
+    @property
+    def site_names(self) -> tuple[str, ...]:
+        """Every site that `run` can read."""
+        return tuple(self._sites)
+
+    def _hooks(
+        self, reads: Mapping[str, Reducer], edits: Sequence[SiteEdit], kept: dict[str, Any], progress: Progress
+    ) -> AbstractContextManager[None]:
+        return site_hooks(self._modules, self._outputs, self._sites, reads, edits, kept, progress)
+
+    @property
+    def _input_device(self) -> torch.device:
+        return self.hf_model.get_input_embeddings().weight.device
+
+    def _ids(self, stimulus: Stimulus) -> torch.Tensor:
+        return torch.from_numpy(stimulus.ids)[None].to(self._input_device)
+
+    def _body(self, stimulus: Stimulus) -> None:
+        """A pass up to the final norm."""
+        self.hf_model.base_model(input_ids=self._ids(stimulus), use_cache=False)
+
+    def attention(self, stimulus: Stimulus, layer: int) -> np.ndarray:
+        """Attention pattern of every head of a layer, float32 [heads, query, key]; rows sum to 1."""
+        site = f"blocks.{layer}.attn.hook_pattern"
+        return self.run(stimulus, {site: lambda pattern: pattern.float().cpu().numpy()}).reads[site]
+
+    # -- recording, replaying, gradients -----------------------------------------------------------------------------
+
+    def record(self, stimulus: Stimulus, *, embedding: torch.Tensor | None = None) -> Recording:
+        """One forward pass, kept whole."""
+        with torch.no_grad(), self._recording(embedding) as recording:
+            self._body(stimulus)
+        return recording.unbatched()
+
+    @contextmanager
+    def _recording(self, embedding: torch.Tensor | None) -> Iterator[Recording]:
+        edits = [] if embedding is None else [SiteEdit("hook_embed", lambda _: embedding)]
+        with self._hooks({}, edits, {}, no_progress), recording_hooks(self._modules, self._outputs) as recording:
+            yield recording
+
+    def writes(self, recording: Recording, row: int) -> torch.Tensor:
+        """What a component wrote in a recorded pass, float32 [steps, d_model]."""
+        kind, layer = str(self.components.kind[row]), int(self.components.layer[row])
+        if kind == "unembed":
+            raise InputError("unembed writes nothing to the residual stream; choose another component")
+        if kind == "embed":
+            return wide(recording.at(0))
+        if kind == "mlp":
+            return wide(recording.mlps[layer])
+        rows, writes = self.layer_writes(recording, layer)
+        return writes[:, int(np.flatnonzero(rows == row)[0])]
+
+    def layer_writes(self, recording: Recording, layer: int) -> tuple[np.ndarray, torch.Tensor]:
+        """Rows of a layer and what each wrote, float32 [steps, rows, d_model]."""
+        with torch.no_grad():
+            attention = self._outputs[layer].rows(recording.heads[layer], recording.scales[layer])
+        writes = torch.cat([attention, wide(recording.mlps[layer])[:, None]], dim=1)
+        return self.components.rows(layer=layer), writes
+
+    def entry_point(self, row: int) -> int:
+        """The point of the stream at which a component's write joins it."""
+        kind, layer = str(self.components.kind[row]), int(self.components.layer[row])
+        return entry_point(kind, layer, len(self._modules.blocks), self._modules.parallel)
+
+    def replay(
+        self,
+        recording: Recording,
+        edits: Sequence[StreamEdit],
+        readout: Readout,
+        *,
+        step: int = -1,
+        progress: Progress = no_progress,
+    ) -> torch.Tensor:
+        """Each edit of a recorded pass by itself; see `nmri3d.models.replay`."""
+        with torch.inference_mode():
+            return replay(self._modules, recording, edits, readout, step=step, progress=progress)
+
+    def gradients(
+        self, stimulus: Stimulus, metric: Metric, *, embedding: torch.Tensor | None = None
+    ) -> tuple[Recording, list[torch.Tensor | None]]:
+        """A recorded pass and the gradients along its stream; see `nmri3d.models.gradients`."""
+        info = self.info
+        if graph_bytes(len(stimulus), self._modules, info.n_heads, info.d_model, info.d_mlp) > GRAPH_BYTES:
+            recording = self.record(stimulus, embedding=embedding)
+            return recording, stream_gradients_by_block(self._modules, recording, metric)
+        with torch.enable_grad(), self._recording(embedding) as recording, self._leaf_embedding():
+            self._body(stimulus)
+            gradients = stream_gradients_of_graph(recording.stream, metric)
+        return recording.unbatched(), gradients
+
+    @contextmanager
+    def _leaf_embedding(self) -> Iterator[None]:
+        """Begin a graph at the first block."""
+
+        def begin(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if args:
+                return (args[0].detach().requires_grad_(), *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": kwargs["hidden_states"].detach().requires_grad_()}
+
+        # before the hooks that record, which must see the leaf
+        handle = self._modules.blocks[0].block.register_forward_pre_hook(begin, with_kwargs=True, prepend=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def reader_gradients(
+        self, recording: Recording, gradients: Sequence[torch.Tensor | None], layer: int
+    ) -> ReaderGradients:
+        """The gradients of a pass split into the inputs of a block's readers; see `nmri3d.models.gradients`."""
+        block, parts = self._modules.blocks[layer], self._projections[layer]
+        before, middle, after = gradients[2 * layer : 2 * layer + 3]
+        assert before is not None
+        assert after is not None
+        return reader_gradients(
+            block,
+            recording.at(2 * layer),
+            recording.arguments[layer],
+            self._outputs[layer],
+            parts,
+            before,
+            middle,
+            after,
+        )
+
+    @cached_property
+    def _projections(self) -> list[tuple[ProjectionRows, ...]]:
+        info = self.info
+        return [projections(block.attn, info.n_heads, info.n_kv_heads, info.d_head) for block in self._modules.blocks]
+
+    def write_plan(self, reduction: Reduction, layers: frozenset[int]) -> TransformerWritePlan:
+        """What to read so that every component's write is known, reduced; see `nmri3d.models.writes`."""
+        return write_plan(self._modules, self.components, self._outputs, reduction, layers)
+
+    def lens(self, residual: torch.Tensor) -> torch.Tensor:
+        """The logit lens, float32 [..., d_vocab]; see `nmri3d.models.readout`."""
+        with torch.inference_mode():
+            return self._readout.lens(residual)
+
+    def token_logits(self, residual: torch.Tensor, tokens: torch.Tensor, *, capped: bool = True) -> torch.Tensor:
+        """The logit lens of a few tokens, float32 [..., k]; differentiable."""
+        return self._readout.token_logits(residual, tokens, capped=capped)
+
+    # -- weights -----------------------------------------------------------------------------------------------------
+
+    def fingerprint(self) -> str:
+        """sha256 over names, shapes, dtypes and bytes of the live weights."""
+        return fingerprint(self.hf_model)
+
+    def close(self) -> None:
+        """Drop the model. Memory is free once nobody else holds the Hugging Face model."""
+        self.__dict__.pop("_projections", None)
+        self._outputs: list[OutputWeights] = []
+        self._sites, self.hf_model = {}, None
+        del self._modules
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    # -- completeness --------------------------------------------------------------------------------------------------
+
+    def _completeness(self, n_heads: int) -> float:
+        """Worst relative error, over positions, of the sum of all writes against the residual before the final norm."""
+        ids = self.tokenizer(COMPLETENESS_PROMPT)["input_ids"]
+        stimulus = Stimulus(
+            COMPLETENESS_PROMPT, np.asarray(ids, dtype=np.int64), tuple(map(str, ids)), np.zeros(len(ids), bool)
+        )
+        with torch.inference_mode():
+            self._outputs = output_weights(self._modules, n_heads)
+            plan = self.write_plan("whole", frozenset(range(len(self._modules.blocks))))
+            reads = {**plan.reads, "hook_resid_final": lambda residual: residual}
+            run = self.run(stimulus, reads, logits=[-1])
+            final = run.reads["hook_resid_final"]
+            lens = self._readout.lens(final[-1:])
+        residual = final.float().cpu().numpy()
+        total = np.nansum(plan.collect(run), axis=1, dtype=np.float32)
+        error = float((np.linalg.norm(total - residual, axis=-1) / np.linalg.norm(residual, axis=-1)).max())
+        tolerance = COMPLETENESS_TOLERANCE.get(self.hf_model.dtype, 1e-4)
+        if not error <= tolerance:
+            raise UnsupportedModelError(
+                f"the components of {type(self.hf_model).__name__} do not add up to its residual stream (relative error "
+                f"{error:.1e}, allowed {tolerance:.0e} in {self.hf_model.dtype}); its blocks write in a way that nmri3d "
+                "does not know, so its scans would be wrong"
+            )
+        off = float((lens - run.logits).norm() / run.logits.norm())
+        if not off <= tolerance:
+            raise UnsupportedModelError(
+                f"final norm and unembedding of {type(self.hf_model).__name__} do not give its own logits (relative error "
+                f"{off:.1e}); it scales its output in a way that nmri3d does not know, so the logit lens would be wrong"
+            )
+        return error

@@ -1,0 +1,70 @@
+"""One `.npz` file a result: its arrays, its component table, and one JSON text with all else. Never pickle.
+
+Left out: what the arrays mean; each result knows its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nmri3d.components import ComponentTable
+from nmri3d.errors import InputError
+from nmri3d.files import written_whole
+
+_COLUMNS = ("kind", "layer", "index", "n_params")
+
+
+def write_result(
+    path: str | os.PathLike[str],
+    form: str,
+    meta: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    components: ComponentTable | None = None,
+) -> Path:
+    """Write a result whole or not at all; returns the path (suffix `.npz` added if missing).
+
+    Raises InputError for an array that only pickle could save.
+    """
+    target = Path(path)
+    if target.suffix != ".npz":
+        target = target.with_name(target.name + ".npz")
+    kept = {name: np.asarray(array) for name, array in arrays.items()}
+    if components is not None:
+        kept |= {f"components/{name}": getattr(components, name) for name in _COLUMNS}
+    for name, array in kept.items():
+        if array.dtype.hasobject:
+            raise InputError(
+                f"{name} holds Python objects, which only pickle could save; give it a numeric or text dtype"
+            )
+    kept["meta"] = np.frombuffer(json.dumps({"format": form, **meta}).encode(), dtype=np.uint8)
+    with written_whole(target) as file:
+        np.savez_compressed(file, **kept)  # type: ignore[arg-type]
+    return target
+
+
+def read_result(
+    path: str | os.PathLike[str], form: str
+) -> tuple[dict[str, Any], dict[str, np.ndarray], ComponentTable | None]:
+    """The JSON text, the arrays and the component table of a file that `write_result` wrote in this form.
+
+    Raises InputError for a file that is missing, damaged or something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        meta = json.loads(arrays.pop("meta").tobytes())
+        found = meta.pop("format", None)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except Exception as error:
+        raise InputError(f"{path} is not a result that nmri3d saved, or it is damaged ({error})") from error
+    if found != form:
+        raise InputError(f"{path} holds {found!r}, not {form!r}; it is another result, or of another version of nmri3d")
+    columns = {name: arrays.pop(f"components/{name}") for name in _COLUMNS if f"components/{name}" in arrays}
+    return meta, arrays, ComponentTable(**columns) if columns else None
