@@ -26,6 +26,7 @@ __getattr__, __dir__, _public = lazy_loader.attach(
         "errors": ["Nmri3dError"],
         "jupyter": ["Brain"],
         "models": ["load"],
+        "perturbation": ["Edit", "ablate_all", "perturb", "trace", "verify_edge"],
         "results": ["Comparison", "Heatmap", "Provenance", "Scan", "Sweep", "Tracts", "open_scan"],
         "scans": ["scan"],
     },

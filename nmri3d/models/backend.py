@@ -73,6 +73,17 @@ class Stimulus:
 
 
 @dataclass(frozen=True, eq=False)
+class DirectReadout:
+    """Logits before any softcap = directions @ residual + constant, with the scale of the final norm frozen.
+
+    directions  [k, d_model], constant [k]: what the biases of norm and unembedding give
+    """
+
+    directions: torch.Tensor
+    constant: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class SiteEdit:
     """A change of what passes a site: `change` takes its tensor, [steps, ...], and returns another of the same shape."""
 
@@ -222,6 +233,31 @@ class Backend(Protocol):
 
     def write_plan(self, reduction: Reduction, layers: frozenset[int]) -> WritePlan:
         """Plan to read the writes of the components of these layers (and the embedding), reduced over d_model."""
+        ...
+
+    def reread(
+        self,
+        recording: Recording,
+        layer: int,
+        inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        heads: Sequence[int],
+    ) -> torch.Tensor:
+        """What some heads of a layer write, float32 [steps, heads, d_model], when their inputs read other residuals.
+
+        inputs are those of query, key and value, [heads, steps, d_model] each; a post-norm keeps the recorded scale.
+        """
+        ...
+
+    def mlp_of(self, layer: int, residual: torch.Tensor) -> torch.Tensor:
+        """What the MLP of a layer writes, float32 [steps, d_model], when it reads a residual [steps, d_model]."""
+        ...
+
+    def attention(self, stimulus: Stimulus, layer: int) -> np.ndarray:
+        """Attention pattern of every head of a layer, float32 [heads, query, key]; rows sum to 1."""
+        ...
+
+    def direct_logits(self, recording: Recording, tokens: torch.Tensor, step: int) -> DirectReadout:
+        """How the logits of k tokens at a step depend linearly on the last residual, its norm's scale frozen."""
         ...
 
     def lens(self, residual: torch.Tensor) -> torch.Tensor:

@@ -27,6 +27,7 @@ class Recording:
     stream     the residual [T, d_model] at each of the 2 L + 1 points; None at the middle of a parallel block
     keys       post-rotary keys [kv_heads, T, d_head] of each layer; values likewise
     heads      input of each output projection, [T, heads, d_head]
+    attention  what each attention writes, heads and bias together, [T, d_model]
     mlps       what each MLP writes, [T, d_model]
     scales     frozen scale [T] of each attention post-norm, None where there is none
     arguments  keyword arguments that the model gave to each attention module
@@ -36,6 +37,7 @@ class Recording:
     keys: list[torch.Tensor]
     values: list[torch.Tensor]
     heads: list[torch.Tensor]
+    attention: list[torch.Tensor]
     mlps: list[torch.Tensor]
     scales: list[torch.Tensor | None]
     arguments: list[dict[str, Any]]
@@ -54,6 +56,7 @@ class Recording:
             keys=cut(self.keys),
             values=cut(self.values),
             heads=cut(self.heads),
+            attention=cut(self.attention),
             mlps=cut(self.mlps),
             scales=self.scales,
             arguments=self.arguments,
@@ -119,6 +122,7 @@ def recording_hooks(modules: ModuleMap, outputs: list[OutputWeights]) -> Iterato
         keys=empty(n_layers),
         values=empty(n_layers),
         heads=empty(n_layers),
+        attention=empty(n_layers),
         mlps=empty(n_layers),
         scales=empty(n_layers),
         arguments=empty(n_layers),
@@ -132,9 +136,11 @@ def recording_hooks(modules: ModuleMap, outputs: list[OutputWeights]) -> Iterato
                 place = _keep_first(kept.stream, 2 * layer + 1)
                 handles.append((block.norm_before_mlp or block.mlp).register_forward_pre_hook(place, with_kwargs=True))
             handles += _attention_hooks(kept, layer, block, len(outputs[layer].w_o))
-            handles.append(
-                (block.norm_after_mlp or block.mlp_out).register_forward_hook(_keep_output(kept.mlps, layer))
-            )
+            for written, place in (
+                (block.norm_after_attn or block.attn_out, kept.attention),
+                (block.norm_after_mlp or block.mlp_out, kept.mlps),
+            ):
+                handles.append(written.register_forward_hook(_keep_output(place, layer)))
         yield kept
     finally:
         for handle in handles:

@@ -21,6 +21,7 @@ import torch
 
 from nmri3d.models.backend import Progress, Readout, no_progress
 from nmri3d.models.blocks import attention_write, mlp_write
+from nmri3d.models.progress import part
 from nmri3d.models.recording import PrefixedKeysValues, Recording
 from nmri3d.models.sites import ModuleMap
 
@@ -61,11 +62,11 @@ def replay(
 
     Raises whatever `progress` raises; an edit of a later step than the one read changes nothing and costs nothing.
     """
-    n_steps = len(recording)
+    n_steps, n_layers = len(recording), len(modules.blocks)
     step = range(n_steps)[step]
-    unedited = readout(recording.at(2 * len(modules.blocks))[step][None])
+    unedited = readout(recording.at(2 * n_layers)[step][None])
     results = unedited.repeat(len(edits), *[1] * (unedited.ndim - 1))
-    done, total = 0, max(1, sum(_work(edit, modules, step) for edit in edits))
+    done, total = 0, max(1, sum(edit_work(edit, n_layers, step) for edit in edits))
     order = sorted(
         (i for i, edit in enumerate(edits) if edit.start <= step), key=lambda i: (edits[i].start, edits[i].point)
     )
@@ -75,23 +76,16 @@ def replay(
         for first in range(0, len(rows), size):
             batch = rows[first : first + size]
 
-            def report(layers_done: float, what: str, done: int = done, batch: list[int] = batch) -> None:
-                share = sum(_work(edits[i], modules, step) for i in batch) * layers_done
-                progress((done + share) / total, what)
-
-            final = _roll(modules, recording, [edits[i] for i in batch], start, step, report)
-            results[batch] = readout(final)
-            done += sum(_work(edits[i], modules, step) for i in batch)
+            work = sum(edit_work(edits[i], n_layers, step) for i in batch)
+            share = part(progress, done / total, (done + work) / total)
+            results[batch] = readout(_roll(modules, recording, [edits[i] for i in batch], start, step, share))
+            done += work
     return results
 
 
-def replay_work(edits: Sequence[StreamEdit], modules: ModuleMap, step: int) -> int:
-    """Sub-layer x step units that a replay computes: what its time is proportional to."""
-    return sum(_work(edit, modules, step) for edit in edits)
-
-
-def _work(edit: StreamEdit, modules: ModuleMap, step: int) -> int:
-    return max(0, 2 * len(modules.blocks) - edit.point) * max(0, step + 1 - edit.start)
+def edit_work(edit: StreamEdit, n_layers: int, step: int) -> int:
+    """Sub-layers x steps that a replay of one edit computes, what its time is proportional to."""
+    return max(0, 2 * n_layers - edit.point) * max(0, step + 1 - edit.start)
 
 
 def _roll(

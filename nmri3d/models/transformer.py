@@ -20,6 +20,7 @@ import torch
 
 from nmri3d.errors import InputError, UnsupportedModelError
 from nmri3d.models.backend import (
+    DirectReadout,
     Metric,
     ModelInfo,
     Progress,
@@ -31,6 +32,7 @@ from nmri3d.models.backend import (
     Stimulus,
     no_progress,
 )
+from nmri3d.models.blocks import mlp_write
 from nmri3d.models.fingerprint import fingerprint
 from nmri3d.models.gradients import (
     GRAPH_BYTES,
@@ -43,6 +45,7 @@ from nmri3d.models.gradients import (
 from nmri3d.models.hooks import site_hooks
 from nmri3d.models.parameters import component_table, neuron_table
 from nmri3d.models.projections import ProjectionRows, projections
+from nmri3d.models.readers import heads_of_readers
 from nmri3d.models.readout import Readout as LogitReadout
 from nmri3d.models.recording import Recording, entry_point, recording_hooks
 from nmri3d.models.replay import StreamEdit, replay
@@ -305,6 +308,27 @@ class Transformer:
             after,
         )
 
+    def reread(
+        self,
+        recording: Recording,
+        layer: int,
+        inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        heads: Sequence[int],
+    ) -> torch.Tensor:
+        """What some heads write when their inputs read other residuals; see `nmri3d.models.backend.Backend.reread`."""
+        with torch.no_grad():
+            z = heads_of_readers(
+                self._modules.blocks[layer], self._projections[layer], recording.arguments[layer], inputs, heads
+            )
+            whole = recording.heads[layer].clone()
+            whole[:, list(heads)] = z.to(whole.dtype)
+            return self._outputs[layer].rows(whole, recording.scales[layer])[:, list(heads)]
+
+    def mlp_of(self, layer: int, residual: torch.Tensor) -> torch.Tensor:
+        """What the MLP of a layer writes when it reads a residual [steps, d_model]."""
+        with torch.no_grad():
+            return wide(mlp_write(self._modules.blocks[layer], residual[None])[0])
+
     @cached_property
     def _projections(self) -> list[tuple[ProjectionRows, ...]]:
         info = self.info
@@ -322,6 +346,11 @@ class Transformer:
     def token_logits(self, residual: torch.Tensor, tokens: torch.Tensor, *, capped: bool = True) -> torch.Tensor:
         """The logit lens of a few tokens, float32 [..., k]; differentiable."""
         return self._readout.token_logits(residual, tokens, capped=capped)
+
+    def direct_logits(self, recording: Recording, tokens: torch.Tensor, step: int) -> DirectReadout:
+        """The readout as a linear map at one step, the scale of the final norm frozen."""
+        with torch.no_grad():
+            return self._readout.direct(recording.at(-1)[step], tokens)
 
     # -- weights -----------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import Any
 from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, no_progress
 from nmri3d.results import MODES, Scan
+from nmri3d.scans.dti import DtiConfig, scan_dti
 from nmri3d.scans.fmri import FmriConfig, scan_fmri
 from nmri3d.scans.t1 import T1Config, scan_t1
 from nmri3d.scans.t2 import T2Config, scan_t2
@@ -31,6 +32,7 @@ SCANS: dict[str, ScanMode] = {
     "T1": ScanMode(T1Config, scan_t1, needs_prompt=False),
     "T2": ScanMode(T2Config, scan_t2, needs_prompt=False),
     "fMRI": ScanMode(FmriConfig, scan_fmri, needs_prompt=True),
+    "DTI": ScanMode(DtiConfig, scan_dti, needs_prompt=True),
 }
 """The scans that there are; DTI and FLAIR come in a later version."""
 

@@ -28,8 +28,9 @@ import torch
 
 from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, Reduction, no_progress
+from nmri3d.models.checks import require_choice, require_indices, require_layers
+from nmri3d.models.provenance import provenance
 from nmri3d.results import Scan
-from nmri3d.scans._common import provenance, require_choice, require_indices, require_layers
 from nmri3d.scans.neurons import neuron_activations
 
 

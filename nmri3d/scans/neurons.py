@@ -13,7 +13,7 @@ import torch
 
 from nmri3d.components import component_id
 from nmri3d.models.backend import Backend, Progress, Stimulus, no_progress
-from nmri3d.scans._common import require_indices
+from nmri3d.models.checks import require_indices
 
 
 @dataclass(frozen=True)

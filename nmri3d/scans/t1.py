@@ -11,8 +11,8 @@ import time
 from dataclasses import asdict, dataclass
 
 from nmri3d.models.backend import Backend, Progress, no_progress
+from nmri3d.models.provenance import provenance
 from nmri3d.results import Scan
-from nmri3d.scans._common import provenance
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,8 +28,9 @@ import numpy as np
 import torch
 
 from nmri3d.models.backend import Backend, Progress, no_progress
+from nmri3d.models.checks import require_choice
+from nmri3d.models.provenance import provenance
 from nmri3d.results import Scan
-from nmri3d.scans._common import provenance, require_choice
 
 STATISTICS = {
     "std": "standard deviation of the weights",

@@ -1,0 +1,1 @@
+"""Validation reports: how well fast methods agree with exact ones, and what FLAIR can and cannot tell."""

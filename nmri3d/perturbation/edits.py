@@ -1,0 +1,248 @@
+"""Edits: what is done to a component's write, a neuron's activation or the residual stream during one pass.
+
+Convention. An edit acts on the value v that passes at the chosen positions, of length d_model (a neuron: one number):
+
+    zero     0                      noise   v + sigma * s * n, n ~ N(0, 1) seeded, s the std of v over the template, per entry
+    amplify  factor * v             ablate  the template's mean of v
+    invert   -v                     inject  the given values
+                                    patch   v as it is on another prompt
+
+Edits stack in the order given. They are hooks of one pass and touch no weight. A post-norm keeps the scale that it has
+without the edit. The template's mean is that of positions 1 and on, so "ablate" leaves position 0 alone unless it is
+asked for by number (the first token is an attention sink: its writes are of another size), and then takes the mean of
+position 0. Residual sites are named as in TransformerLens: `blocks.5.hook_resid_pre`, `blocks.5.hook_resid_mid`,
+`hook_resid_final`.
+
+Left out: edits of weights, of attention patterns, and of queries and keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from nmri3d.components import parse_component_id
+from nmri3d.errors import InputError
+from nmri3d.models.backend import Backend, Progress, SiteEdit, Stimulus, no_progress
+from nmri3d.models.checks import require_indices
+
+EDIT_KINDS = ("zero", "amplify", "invert", "noise", "ablate", "inject", "patch")
+
+_RESIDUAL_SITE = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|mid)|hook_resid_final")
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """One edit.
+
+    component  id of a component or neuron, or the name of a residual site
+    kind       one of EDIT_KINDS
+    factor     of amplify
+    sigma      of noise, in standard deviations over the template; seed of its generator
+    positions  None for all; negative numbers count from the end
+    values     of inject: [d_model], or [positions, d_model]; a neuron: a number, or [positions]
+    source     of patch: the other prompt, of equally many tokens
+
+    Raises InputError for a kind that does not exist and for values that its kind does not take.
+    """
+
+    component: str
+    kind: str
+    factor: float = 2.0
+    sigma: float = 1.0
+    seed: int = 0
+    positions: Sequence[int] | None = None
+    values: Any = None
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in EDIT_KINDS:
+            raise InputError(f"there is no edit {self.kind!r}; the edits are {', '.join(EDIT_KINDS)}")
+        for name in ("factor", "sigma"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+                raise InputError(f"{name} is a finite number, got {value!r}")
+        if self.sigma < 0:
+            raise InputError(f"sigma is a number of standard deviations, zero or more; got {self.sigma!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise InputError(f"a seed is a whole number, got {self.seed!r}")
+        if (self.values is None) == (self.kind == "inject"):
+            raise InputError("the edit 'inject', and no other, takes values: what is to be put in")
+        if (self.source is None) == (self.kind == "patch"):
+            raise InputError("the edit 'patch', and no other, takes a source: the prompt to patch from")
+        if self.positions is not None:
+            if isinstance(self.positions, str | bytes) or not hasattr(self.positions, "__iter__"):
+                raise InputError(f"positions is a list of whole numbers, or None for all; got {self.positions!r}")
+            object.__setattr__(self, "positions", tuple(self.positions))
+
+    def as_record(self) -> dict[str, Any]:
+        """The edit as plain JSON values; what its kind does not use is left out."""
+        record: dict[str, Any] = {"component": self.component, "kind": self.kind}
+        used = {"amplify": ("factor",), "noise": ("sigma", "seed"), "patch": ("source",)}.get(self.kind, ())
+        record |= {name: getattr(self, name) for name in used}
+        if self.values is not None:
+            record["values"] = np.asarray(self.values, dtype=float).tolist()
+        if self.positions is not None:
+            record["positions"] = list(self.positions)
+        return record
+
+
+@dataclass(frozen=True)
+class EditTarget:
+    """Where an edit acts: a site of the backend, and which of its columns (None: the whole of it)."""
+
+    site: str
+    column: int | None
+    row: int | None = None
+    neuron: int | None = None
+
+
+def target_of(model: Backend, component: str) -> EditTarget:
+    """The site of a component, neuron or residual. Raises InputError for one that the model does not have."""
+    if isinstance(component, str) and _RESIDUAL_SITE.fullmatch(component):
+        return EditTarget(component, None)  # the backend refuses a layer that it does not have
+    key = parse_component_id(component) if isinstance(component, str) else None
+    if key is not None and key.kind == "neuron":
+        neuron = model.neurons.row(component)
+        return EditTarget(f"blocks.{key.layer}.mlp.hook_post", key.index, neuron=neuron)
+    row = model.components.row(component)
+    kind, layer = str(model.components.kind[row]), int(model.components.layer[row])
+    if kind == "unembed":
+        raise InputError("unembed writes nothing to the residual stream, so there is nothing to edit; choose another")
+    if kind == "embed":
+        return EditTarget("hook_embed", None, row)
+    if kind == "mlp":
+        return EditTarget(f"blocks.{layer}.hook_mlp_out", None, row)
+    column = row - int(model.components.rows(layer=layer)[0])
+    return EditTarget(f"blocks.{layer}.attn.writes", column, row)
+
+
+def site_edits(
+    model: Backend, stimulus: Stimulus, edits: Sequence[Edit], *, progress: Progress = no_progress
+) -> list[SiteEdit]:
+    """Edits as changes of sites, ready for `Backend.run`.
+
+    Reads the template for ablate and noise (built at the first use of a model) and runs each source of a patch once.
+    Raises InputError for a component, position or shape that does not fit; nothing is run before all are checked.
+    """
+    targets = [target_of(model, edit.component) for edit in edits]
+    positions = [_positions(edit, len(stimulus)) for edit in edits]
+    return [
+        SiteEdit(
+            target.site, _change(target.column, chosen, _function(model, stimulus, edit, target, chosen, progress))
+        )
+        for edit, target, chosen in zip(edits, targets, positions, strict=True)
+    ]
+
+
+def _positions(edit: Edit, n_steps: int) -> list[int]:
+    if edit.positions is None:
+        return list(range(1 if edit.kind == "ablate" else 0, n_steps))
+    chosen = require_indices("position", edit.positions, n_steps, "the prompt")
+    if not chosen:
+        raise InputError(f"positions of the edit of {edit.component} is an empty list; leave it out for all")
+    return chosen
+
+
+def _change(
+    column: int | None, positions: list[int], function: Callable[[torch.Tensor], torch.Tensor]
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    def change(tensor: torch.Tensor) -> torch.Tensor:
+        changed = tensor.clone()
+        index = (positions,) if column is None else (positions, column)
+        changed[index] = function(tensor[index]).to(tensor.dtype)
+        return changed
+
+    return change
+
+
+def _function(
+    model: Backend, stimulus: Stimulus, edit: Edit, target: EditTarget, positions: list[int], progress: Progress
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What happens to the values at the chosen positions, [positions, d_model] or, a neuron, [positions]."""
+    match edit.kind:
+        case "zero":
+            return torch.zeros_like
+        case "amplify":
+            return lambda value: edit.factor * value
+        case "invert":
+            return torch.neg
+        case "noise":
+            spread = _template_std(model, target, progress)
+            shape = (len(stimulus), *np.shape(spread))
+            draw = np.random.default_rng(edit.seed).standard_normal(shape)[positions]
+            noise = torch.from_numpy(edit.sigma * spread * draw)
+            return lambda value: value + noise.to(value)
+        case "ablate":
+            mean = torch.from_numpy(np.stack([_template_mean(model, target, p == 0, progress) for p in positions]))
+        case "inject":
+            mean = torch.from_numpy(_injected(model, edit, target, len(positions)))
+        case _:
+            mean = _patched(model, stimulus, edit, target, positions)
+    return lambda value: mean.to(value).expand_as(value)
+
+
+def _injected(model: Backend, edit: Edit, target: EditTarget, n_positions: int) -> np.ndarray:
+    try:
+        values = np.asarray(edit.values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"the values to inject into {edit.component} are not numbers") from None
+    width = () if target.neuron is not None else (model.info.d_model,)
+    if values.shape not in (width, (n_positions, *width)):
+        expected = "a number, or one a position" if not width else f"{width[0]} numbers, or {width[0]} a position"
+        raise InputError(f"the values to inject into {edit.component} must be {expected}; got shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise InputError(f"the values to inject into {edit.component} hold NaN or infinity")
+    return values
+
+
+def _patched(model: Backend, stimulus: Stimulus, edit: Edit, target: EditTarget, positions: list[int]) -> torch.Tensor:
+    assert edit.source is not None
+    source = model.stimulus(edit.source)
+    if len(source) != len(stimulus):
+        raise InputError(
+            f"a patch needs a source of equally many tokens; the prompt has {len(stimulus)} and {edit.source!r} "
+            f"has {len(source)}"
+        )
+    value = model.run(source, {target.site: lambda tensor: tensor.clone()}).reads[target.site][positions]
+    return value if target.column is None else value[:, target.column]
+
+
+def _template_mean(model: Backend, target: EditTarget, first: bool, progress: Progress) -> np.ndarray:
+    from nmri3d.template import template_of
+
+    template = template_of(model, progress=progress)
+    if target.neuron is not None:
+        return template.neuron_mean[target.neuron]
+    mean = template.mean_first if first else template.mean
+    if target.row is not None:
+        return mean[target.row]
+    return np.nansum(mean[_rows_below(model, target.site)], axis=0)  # a residual is the sum of the writes before it
+
+
+def _template_std(model: Backend, target: EditTarget, progress: Progress) -> np.ndarray:
+    from nmri3d.template import template_of
+
+    template = template_of(model, progress=progress)
+    if target.neuron is not None:
+        return template.neuron_std[target.neuron]
+    if target.row is not None:
+        return template.std[target.row]
+    return template.residual_std[_point(model, target.site)]
+
+
+def _point(model: Backend, site: str) -> int:
+    match = _RESIDUAL_SITE.fullmatch(site)
+    assert match is not None
+    return 2 * model.info.n_layers if match[1] is None else 2 * int(match[1]) + (match[2] == "mid")
+
+
+def _rows_below(model: Backend, site: str) -> np.ndarray:
+    """Rows whose writes make up the residual at a site."""
+    rows = [row for row, kind in enumerate(model.components.kind) if kind != "unembed"]
+    return np.array([row for row in rows if model.entry_point(row) <= _point(model, site)])

@@ -1,0 +1,116 @@
+"""The metric that attributions and interventions are measured by: logit of the target minus logit of the foil.
+
+Convention. Both at one position; by default the likeliest next token of the clean prompt and its runner-up, at the last
+position. Logits are the model's own, after any final softcap; `linear` leaves the softcap out, as direct logit
+attribution needs.
+
+Left out: metrics over many tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from nmri3d.errors import InputError
+from nmri3d.models.backend import Backend, Stimulus
+from nmri3d.models.checks import require_indices
+from nmri3d.models.recording import Recording
+
+
+@dataclass(frozen=True)
+class LogitDifference:
+    """Logit of `target` minus logit of `foil` (token ids) at `position` (from 0)."""
+
+    model: Any
+    target: int
+    foil: int
+    position: int
+
+    def of_rows(self, residual: torch.Tensor) -> torch.Tensor:
+        """The metric of residuals before the final norm at the position, [rows, d_model] -> [rows]; differentiable."""
+        logits = self.model.token_logits(residual, self._tokens)
+        return logits[..., 0] - logits[..., 1]
+
+    def of_steps(self, residual: torch.Tensor) -> torch.Tensor:
+        """The metric of one residual of all steps, [steps, d_model] -> scalar; differentiable."""
+        return self.of_rows(residual[self.position])
+
+    def of(self, recording: Recording) -> float:
+        """The metric of a recorded pass."""
+        with torch.no_grad():
+            return float(self.of_steps(recording.at(-1)))
+
+    def of_linear(self, recording: Recording) -> float:
+        """The metric before any final softcap."""
+        with torch.no_grad():
+            logits = self.model.token_logits(recording.at(-1)[self.position], self._tokens, capped=False)
+            return float(logits[0] - logits[1])
+
+    @property
+    def _tokens(self) -> torch.Tensor:
+        return torch.tensor([self.target, self.foil])
+
+    @property
+    def units(self) -> str:
+        """Its unit in words: which token against which."""
+        return f"logit of {self.texts[0]!r} minus logit of {self.texts[1]!r}"
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """Texts of target and foil."""
+        return self.model.token_text(self.target), self.model.token_text(self.foil)
+
+    @property
+    def named(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """Text and id of target and foil."""
+        return (self.texts[0], self.target), (self.texts[1], self.foil)
+
+
+def logit_difference(
+    model: Backend,
+    final: torch.Tensor,
+    target: str | int | None,
+    foil: str | int | None,
+    position: int,
+) -> LogitDifference:
+    """The metric that was asked for; where target or foil are None, the likeliest tokens after the position.
+
+    final is the residual before the final norm of the clean run, [steps, d_model].
+
+    Raises InputError for a position outside the prompt, a text that is not one token, and a target equal to the foil.
+    """
+    (position,) = require_indices("position", [position], len(final), "the prompt")
+    first, second = (None if token is None else token_of(model, token) for token in (target, foil))
+    best = model.lens(final.detach()[position]).topk(3).indices.tolist()
+    if first is None:
+        first = next(token for token in best if token != second)
+    if second is None:
+        second = next(token for token in best if token != first)
+    if first == second:
+        raise InputError(f"target and foil are the same token {model.token_text(first)!r}; choose two that differ")
+    return LogitDifference(model, first, second, position)
+
+
+def token_of(model: Backend, token: str | int) -> int:
+    """Id of a token given by its text or its id. Raises InputError for one that the model does not have."""
+    if isinstance(token, str):
+        return model.token_id(token)
+    if isinstance(token, bool) or not hasattr(token, "__index__") or not 0 <= token < model.info.d_vocab:
+        raise InputError(
+            f"a token is a text such as ' Mary', or an id from 0 to {model.info.d_vocab - 1:,}; got {token!r}"
+        )
+    return int(token)
+
+
+def require_same_length(clean: Stimulus, corrupt: Stimulus) -> None:
+    """Raise InputError unless two prompts have equally many tokens, and differ."""
+    if len(clean) != len(corrupt):
+        raise InputError(
+            f"clean and corrupted prompt must have equally many tokens; they have {len(clean)} and {len(corrupt)} "
+            f"({' '.join(map(repr, clean.labels))} against {' '.join(map(repr, corrupt.labels))})"
+        )
+    if (clean.ids == corrupt.ids).all():
+        raise InputError("clean and corrupted prompt are the same, so nothing can be told from their difference")

@@ -1,0 +1,217 @@
+"""DTI, Data Tractography Imaging: which components and which paths carry the answer.
+
+Convention. The metric m is the logit of the target minus that of the foil at one position. Node scores, by `method`
+(positive supports the target; formulas in `nmri3d.scans.attribution`):
+
+    exact  the intervention itself; `auto` takes it where it is estimated to need no more than AFFORDABLE seconds
+    atp    attribution patching, a first-order preview; what `auto` takes where exact is too slow
+    dla    direct logit attribution, the exact split of the logit difference before any softcap
+
+`effect` says what replaces a write: "patch" (the corrupted prompt's, default where there is one), "mean" (the template's,
+default where there is none) or "zero". They measure different things; the result names the one that was used.
+
+Edges (`tracts`) come from edge attribution patching (`nmri3d.scans.edges`). The circuit drawn by default is the fewest
+edges that carry `share` of the total |score|; how much of the metric it keeps when all else is replaced is its
+faithfulness (`nmri3d.perturbation.paths`).
+
+Left out: attention patterns (`Backend.attention`), and sets of nodes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nmri3d.errors import InputError
+from nmri3d.models.backend import Backend, Progress, Stimulus, no_progress
+from nmri3d.models.checks import require_choice
+from nmri3d.models.progress import part
+from nmri3d.models.provenance import provenance
+from nmri3d.perturbation.baselines import EFFECTS, Baseline, baseline
+from nmri3d.perturbation.estimate import replay_estimate
+from nmri3d.perturbation.metric import LogitDifference, logit_difference
+from nmri3d.perturbation.paths import faithfulness
+from nmri3d.perturbation.sweep import chosen_rows, replacements, sweep_values
+from nmri3d.results import Scan, Tracts
+from nmri3d.scans.attribution import attribution_patching, direct_logit_attribution
+from nmri3d.scans.edges import GradientPass, edge_attribution, integrated_passes
+
+METHODS = ("auto", "exact", "atp", "dla")
+EDGES = ("eap", "eap-ig", "none")
+
+AFFORDABLE = 8.0
+"""Seconds that an exact sweep may take for "auto" to choose it."""
+
+KEPT_EDGES = 20_000
+"""Edges of largest |score| that a scan keeps; the sum over all is kept beside them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DtiConfig:
+    """Options of a DTI scan.
+
+    corrupt       corrupted (counterfactual) prompt of equally many tokens
+    target, foil  token as text or id; None: the likeliest next token, and the runner-up
+    position      whose next token the metric is about
+    method, effect, edges   see the module's first lines
+    steps         of EAP-IG
+    share         of the total |score| that the drawn circuit carries
+    """
+
+    corrupt: str | None = None
+    target: str | int | None = None
+    foil: str | int | None = None
+    position: int = -1
+    method: str = "auto"
+    effect: str | None = None
+    edges: str = "eap"
+    steps: int = 5
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        require_choice("method", self.method, METHODS)
+        require_choice("edges", self.edges, EDGES)
+        if self.effect is not None:
+            require_choice("effect", self.effect, EFFECTS)
+        if self.edges == "eap-ig" and self.corrupt is None:
+            raise InputError(
+                "EAP-IG integrates from a corrupted prompt to the clean one; give one (corrupt=…), or use eap"
+            )
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or not 1 <= self.steps <= 100:
+            raise InputError(f"steps is a whole number from 1 to 100, got {self.steps!r}")
+        if isinstance(self.share, bool) or not isinstance(self.share, int | float) or not 0 < self.share <= 1:
+            raise InputError(f"share lies above 0 and is at most 1, got {self.share!r}")
+
+
+def scan_dti(model: Backend, prompt: str, config: DtiConfig, *, progress: Progress = no_progress) -> Scan:
+    """Return a Scan with signed float32 values [1, components] and, where edges were asked for, `tracts`.
+
+    details: prompt_tokens str [steps]; position, target, foil int64 (token ids); clean_metric and baseline_metric float64
+    (the metric with every component replaced; NaN without edges); faithfulness float64 of the circuit of
+    `tracts.pruned(share)`; per_position float32 [steps, components] (atp only); remainder float64 (dla: logit difference
+    before the softcap minus the sum of all rows).
+
+    Raises InputError for options that do not fit, UnsupportedModelError for edges of an attention that is not known.
+    """
+    started = time.perf_counter()
+    for ability in ("residual", "gradient"):
+        if ability not in model.abilities:
+            raise InputError(f"a DTI scan needs a model with {ability!r}, which {model.info.title} has not")
+    stimulus = model.stimulus(prompt)
+    progress(0.0, "running the baseline")
+    chosen = baseline(model, stimulus, config.effect, config.corrupt, progress=part(progress, 0.0, 0.2))
+    progress(0.2, "running the prompt")
+    clean, metric = _clean_pass(
+        model, stimulus, config, needs_gradient=config.edges != "none" or config.method == "atp"
+    )
+    details: dict[str, np.ndarray] = {
+        "prompt_tokens": np.array(stimulus.labels),
+        "position": np.int64(metric.position),  # type: ignore[dict-item]
+        "target": np.int64(metric.target),  # type: ignore[dict-item]
+        "foil": np.int64(metric.foil),  # type: ignore[dict-item]
+        "clean_metric": np.float64(metric.of(clean.recording)),  # type: ignore[dict-item]
+        "baseline_metric": np.float64(np.nan),  # type: ignore[dict-item]
+        "faithfulness": np.float64(np.nan),  # type: ignore[dict-item]
+    }
+    tracts = None
+    if config.edges != "none":
+        tracts, found = _edges(model, stimulus, clean, chosen, metric, config, part(progress, 0.3, 0.6))
+        details |= found
+    method, values, found = _nodes(model, clean, chosen, metric, config, part(progress, 0.6, 1.0))
+    details |= found
+    progress(1.0, "done")
+    record = {
+        "corrupt": config.corrupt,
+        "target": metric.texts[0],
+        "foil": metric.texts[1],
+        "position": metric.position,
+        "method": method,
+        "effect": None if method == "dla" else chosen.effect,
+        "edges": config.edges,
+        "steps": config.steps if config.edges == "eap-ig" else None,
+        "share": config.share if config.edges != "none" else None,
+    }
+    return Scan(
+        mode="DTI",
+        values=values[None],
+        units=f"share of the {metric.units}" if method == "dla" else f"change of the {metric.units}",
+        components=model.components,
+        tokens=(),
+        provenance=provenance(model, started, record, prompt),
+        signed=True,
+        step_axis=model.step_axis,
+        details={name: np.asarray(value) for name, value in details.items()},
+        tracts=tracts,
+    )
+
+
+def _clean_pass(
+    model: Backend, stimulus: Stimulus, config: DtiConfig, *, needs_gradient: bool
+) -> tuple[GradientPass, LogitDifference]:
+    """The clean run, with gradients where needed, and the metric: its tokens follow from the run itself."""
+    chosen: list[LogitDifference] = []
+
+    def metric(final: torch.Tensor) -> torch.Tensor:
+        chosen.append(logit_difference(model, final, config.target, config.foil, config.position))
+        return chosen[0].of_steps(final)
+
+    if needs_gradient:
+        clean = GradientPass(*model.gradients(stimulus, metric))
+    else:
+        clean = GradientPass(model.record(stimulus), ())
+        metric(clean.recording.at(-1))
+    return clean, chosen[0]
+
+
+def _nodes(
+    model: Backend,
+    clean: GradientPass,
+    chosen: Baseline,
+    metric: LogitDifference,
+    config: DtiConfig,
+    progress: Progress,
+) -> tuple[str, np.ndarray, dict[str, np.ndarray]]:
+    """The method used, node scores [components], and details."""
+    rows, method = chosen_rows(model, None), config.method
+    if method == "auto":
+        _, edits = replacements(model, clean.recording, chosen, rows)
+        seconds = replay_estimate(model, clean.recording, edits, metric.of_rows, metric.position)
+        method = "exact" if seconds <= AFFORDABLE or not clean.gradients else "atp"
+    if method == "exact":
+        return method, -sweep_values(model, clean.recording, chosen, metric, rows, progress=progress), {}
+    if method == "atp":
+        progress(0.0, "attribution patching")
+        by_position = attribution_patching(model, clean.recording, clean.gradients, chosen)
+        return method, by_position.sum(axis=0), {"per_position": by_position}
+    progress(0.0, "direct logit attribution")
+    values = direct_logit_attribution(model, clean.recording, metric)
+    remainder = metric.of_linear(clean.recording) - values.sum(dtype=np.float64)
+    return method, values, {"remainder": np.asarray(remainder)}
+
+
+def _edges(
+    model: Backend,
+    stimulus: Stimulus,
+    clean: GradientPass,
+    chosen: Baseline,
+    metric: LogitDifference,
+    config: DtiConfig,
+    progress: Progress,
+) -> tuple[Tracts, dict[str, np.ndarray]]:
+    """Tracts, and how faithful the circuit drawn by default is."""
+    passes = [clean]
+    if config.edges == "eap-ig":
+        assert chosen.recording is not None
+        passes = integrated_passes(
+            model, stimulus, metric.of_steps, chosen.recording, config.steps, part(progress, 0.0, 0.5)
+        )
+    tracts = edge_attribution(
+        model, clean.recording, passes, chosen, keep=KEPT_EDGES, progress=part(progress, 0.5, 0.8)
+    )
+    kept, without = faithfulness(
+        model, clean.recording, chosen, metric, tracts.pruned(config.share), progress=part(progress, 0.8, 1.0)
+    )
+    return tracts, {"faithfulness": np.asarray(kept), "baseline_metric": np.asarray(without)}
