@@ -160,6 +160,8 @@ class Backend(Protocol):
     """Component kinds that occur in `components`."""
     metric: str
     """What attributions attribute, in words ("logit of the target minus logit of the foil")."""
+    end_tokens: frozenset[int]
+    """Ids of the tokens that end a text."""
     abilities: frozenset[str]
     """Of {"residual", "lens", "gradient"}; a scan that needs what is missing is refused with its reason."""
 

@@ -84,6 +84,7 @@ class Transformer:
         config = self.hf_model.config.get_text_config()
         self.components = component_table(self.hf_model, self._modules, config.num_attention_heads)
         self.neurons = neuron_table(self._modules, config.hidden_size)
+        self.end_tokens = _end_tokens(self.hf_model, self.tokenizer)
         self.kinds = tuple(dict.fromkeys(self.components.kind.tolist()))
         progress(0.3, "checking that the components add up")
         error = self._completeness(config.num_attention_heads)
@@ -400,3 +401,9 @@ class Transformer:
                 f"{off:.1e}); it scales its output in a way that nmri3d does not know, so the logit lens would be wrong"
             )
         return error
+
+
+def _end_tokens(hf_model: Any, tokenizer: Any) -> frozenset[int]:
+    configured = getattr(getattr(hf_model, "generation_config", None), "eos_token_id", None)
+    ids = configured if isinstance(configured, list) else [configured, tokenizer.eos_token_id]
+    return frozenset(token for token in ids if token is not None)

@@ -1,7 +1,7 @@
 """How long a replay of many edits will take, and asking before a long one.
 
 The time is measured, not guessed: a few of the edits that restart near the top are replayed first, and the rest is scaled
-by what they must compute. It is printed with the progress, and a run of over a minute asks first.
+by what they must compute. It is printed with the progress, and whoever asks decides whether to go on.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ from nmri3d.errors import Cancelled
 from nmri3d.models.backend import Backend, Progress, Readout, no_progress
 from nmri3d.models.recording import Recording
 from nmri3d.models.replay import StreamEdit, edit_work
-
-ASK_ABOVE = 60.0
-"""Seconds above which a run asks before it starts."""
 
 PROBE_EDITS = 24
 
@@ -53,11 +50,11 @@ def replay_with_estimate(
 ) -> torch.Tensor:
     """`model.replay`, after telling how long it (and `repeats - 1` more like it) will take.
 
-    Raises Cancelled where `confirm` refuses a run of over a minute.
+    Raises Cancelled where `confirm`, which is told the seconds, refuses.
     """
     if confirm is not None:
         seconds = repeats * replay_estimate(model, recording, edits, readout, step)
         progress(0.0, f"about {seconds:.0f} s for {repeats * len(edits):,} interventions")
-        if seconds > ASK_ABOVE and not confirm(seconds):
+        if not confirm(seconds):
             raise Cancelled(f"The run of about {seconds:.0f} s was not started.")
     return model.replay(recording, edits, readout, step=step, progress=progress)

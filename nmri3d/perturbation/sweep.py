@@ -1,9 +1,9 @@
 """Exact sweeps: every component replaced, one at a time, and the metric measured.
 
-Convention. The metric is the logit of the target minus that of the foil at one position (`nmri3d.perturbation.metric`); a value is
-the metric of the edited run minus that of the clean one: an intervention, not an approximation. `effect` says what
-replaces a write (`nmri3d.perturbation.baselines`); zeroing and patching measure different things and are not to be mixed. A
-post-norm keeps the scale of the unedited run.
+Convention. The metric is the logit of the target minus that of the foil at one position; a value is the metric of the
+edited run minus that of the clean one: an intervention, not an approximation. `effect` says what replaces a write
+(`nmri3d.perturbation.baselines`); zeroing and patching measure different things and are not to be mixed. A post-norm
+keeps the scale of the unedited run.
 
 Cost. See `nmri3d.models.replay`: about a quarter of a pass a component where L layers stand above it on average.
 
@@ -46,7 +46,7 @@ def ablate_all(
 
     target, foil  tokens as text or id; by default the likeliest next token and the runner-up
     effect        "zero", "mean" or "patch" (from `corrupt`); None: "patch" with a corrupted prompt, "mean" without
-    confirm       asked with the estimate in seconds before a run of over a minute
+    confirm       told the estimate in seconds before the run; False withdraws it
 
     Raises InputError for what does not fit, Cancelled where `confirm` refuses.
     """

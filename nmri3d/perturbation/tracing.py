@@ -73,7 +73,7 @@ def trace(
     positions  columns to measure; None: all
     position   whose next token the metric is about
     draws, seed, marked   of the noise; marked are the positions that become noisy
-    confirm    asked with the estimate in seconds before a run of over a minute
+    confirm    told the estimate in seconds before the run; False withdraws it
 
     Raises InputError for what does not fit, Cancelled where `confirm` refuses.
     """

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from nmri3d.errors import InputError
-from nmri3d.models.backend import Backend, Progress, Reduction, no_progress
+from nmri3d.models.backend import Backend, Progress, Reduction, Stimulus, no_progress
 from nmri3d.models.checks import require_choice, require_indices, require_layers
 from nmri3d.models.provenance import provenance
 from nmri3d.results import Scan
@@ -82,9 +82,23 @@ def scan_fmri(model: Backend, prompt: str, config: FmriConfig, *, progress: Prog
     [layers + 1, steps], L2 norm of the residual stream entering each block and, last, before the final norm (component
     level only).
     """
-    started = time.perf_counter()
     layers = require_layers(model, config.layers)
-    stimulus = model.stimulus(prompt)
+    return measure_fmri(model, model.stimulus(prompt), config, layers, progress=progress)[0]
+
+
+def measure_fmri(
+    model: Backend,
+    stimulus: Stimulus,
+    config: FmriConfig,
+    layers: frozenset[int] | None = None,
+    *,
+    last_logits: bool = False,
+    progress: Progress = no_progress,
+) -> tuple[Scan, np.ndarray | None]:
+    """The scan of a stimulus, and the logits float32 [d_vocab] after its last step from the same pass where asked for."""
+    started = time.perf_counter()
+    layers = require_layers(model, config.layers) if layers is None else layers
+    logits = None
     n_steps = len(stimulus)
     positions = range(n_steps) if config.positions is None else config.positions
     chosen = np.array(require_indices("position", positions, n_steps, "the prompt"), dtype=np.int64)
@@ -96,8 +110,9 @@ def scan_fmri(model: Backend, prompt: str, config: FmriConfig, *, progress: Prog
     else:
         plan = model.write_plan(AGGREGATIONS[config.aggregation].reduction, layers)
         residual = dict.fromkeys(_residual_sites(model), _norm)
-        run = model.run(stimulus, {**plan.reads, **residual}, progress=progress)
+        run = model.run(stimulus, {**plan.reads, **residual}, logits=[-1] if last_logits else None, progress=progress)
         values = plan.collect(run)
+        logits = run.logits[0].cpu().numpy() if last_logits else None
         details["residual"] = torch.stack([run.reads[site].cpu() for site in residual]).numpy()[:, chosen]
         components, units, signed = model.components, AGGREGATIONS[config.aggregation].units, False
     if config.aggregation == "raw" and config.level == "component":
@@ -110,17 +125,18 @@ def scan_fmri(model: Backend, prompt: str, config: FmriConfig, *, progress: Prog
         "positions": None if config.positions is None else chosen.tolist(),
         "level": config.level,
     }
-    return Scan(
+    scan = Scan(
         mode="fMRI",
         values=values if config.positions is None else values[chosen],
         units=units,
         components=components,
         tokens=tuple(stimulus.labels[position] for position in chosen),
-        provenance=provenance(model, started, record, prompt),
+        provenance=provenance(model, started, record, stimulus.text),
         signed=signed,
         step_axis=model.step_axis,
         details=details,
     )
+    return scan, logits
 
 
 def _norm(residual: torch.Tensor) -> torch.Tensor:

@@ -5,12 +5,13 @@ Convention. Methods block and are safe to call from many threads; a page calls t
 in turn; a result that is still kept is returned at once, without waiting for the model. An error or a withdrawal leaves
 everything as it was before the call.
 
-Left out: perturbation stacks and recordings, and everything that draws or listens on a port.
+Left out: perturbation stacks (each visitor's own) and recordings, and everything that draws or listens on a port.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,7 +29,8 @@ from nmri3d.service.answers import (
 )
 from nmri3d.service.cache import option_key
 from nmri3d.service.events import Broadcaster, Listener
-from nmri3d.service.model_slot import ModelSlot, ServiceStatus
+from nmri3d.service.measuring import Measuring
+from nmri3d.service.model_slot import Loaded, ModelSlot, ServiceStatus
 from nmri3d.service.queueing import Flights, TurnLock
 from nmri3d.service.runner import Job, Runner
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Service:
+class Service(Measuring):
     """Owner of the model, its turns, its results and its events.
 
     cache_prompts  for how many prompts results are kept
@@ -193,6 +195,20 @@ class Service:
         """
         return self._answer(None, ("derived", key), make, progress)
 
+    def _in_turn(self, work: Callable[[Backend], T], progress: Progress) -> T:
+        """Work on the model in its turn, not kept."""
+        loaded = self._slot.require()
+        with self._turn_of(loaded, progress):
+            return naming_memory(lambda: work(loaded.backend))
+
+    @contextmanager
+    def _turn_of(self, loaded: Loaded, progress: Progress) -> Iterator[None]:
+        """The model's turn. Raises Cancelled where another model has taken its place meanwhile."""
+        with self._turns.hold(progress):
+            if self._slot.loaded is not loaded:
+                raise Cancelled("The model was changed while this request waited; ask again on the new one.")
+            yield
+
     def _answer(
         self, prompt: str | None, key: Hashable, measure: Callable[[Backend, Progress], T], progress: Progress
     ) -> T:
@@ -205,9 +221,7 @@ class Service:
             kept = loaded.cache.get(prompt, key)  # an equal request may have ended a moment ago
             if kept is not None:
                 return kept
-            with self._turns.hold(report):
-                if self._slot.loaded is not loaded:
-                    raise Cancelled("The model was changed while this request waited; ask again on the new one.")
+            with self._turn_of(loaded, report):
                 value = naming_memory(lambda: measure(loaded.backend, report))
                 loaded.cache.put(prompt, key, value)
             return value
