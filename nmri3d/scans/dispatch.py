@@ -14,6 +14,7 @@ from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, no_progress
 from nmri3d.results import MODES, Scan
 from nmri3d.scans.dti import DtiConfig, scan_dti
+from nmri3d.scans.flair import FlairConfig, scan_flair
 from nmri3d.scans.fmri import FmriConfig, scan_fmri
 from nmri3d.scans.t1 import T1Config, scan_t1
 from nmri3d.scans.t2 import T2Config, scan_t2
@@ -33,8 +34,9 @@ SCANS: dict[str, ScanMode] = {
     "T2": ScanMode(T2Config, scan_t2, needs_prompt=False),
     "fMRI": ScanMode(FmriConfig, scan_fmri, needs_prompt=True),
     "DTI": ScanMode(DtiConfig, scan_dti, needs_prompt=True),
+    "FLAIR": ScanMode(FlairConfig, scan_flair, needs_prompt=True),
 }
-"""The scans that there are; DTI and FLAIR come in a later version."""
+"""The five scans."""
 
 
 def scan(
@@ -42,8 +44,9 @@ def scan(
 ) -> Scan:
     """Scan a model.
 
-    mode is "T1", "T2" or "fMRI" (any case). `prompt` is needed by fMRI and refused by the others. Options are those of
-    T1Config, T2Config and FmriConfig. `progress(share, what)` is called while the work goes on and may raise Cancelled.
+    mode is "T1", "T2", "fMRI", "DTI" or "FLAIR" (any case). `prompt` is needed by the last three and refused by the others.
+    Options are those of T1Config, T2Config, FmriConfig, DtiConfig and FlairConfig.
+    `progress(share, what)` is called while the work goes on and may raise Cancelled.
 
     Raises InputError for an unknown mode or option, and for a prompt that cannot be scanned.
     """
@@ -74,8 +77,5 @@ def canonical_mode(mode: str) -> str:
 
 
 def resolve_mode(mode: str) -> ScanMode:
-    """The scan of a mode. Raises InputError for a mode that does not exist or comes later."""
-    name = canonical_mode(mode)
-    if name not in SCANS:
-        raise InputError(f"the {name} scan comes in a later version; this one has {', '.join(SCANS)}")
-    return SCANS[name]
+    """The scan of a mode. Raises InputError for a mode that does not exist."""
+    return SCANS[canonical_mode(mode)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import platform
 
-from tests.benchmarks import mapping, painting, scanning, starting
+from tests.benchmarks import intervening, mapping, painting, scanning, starting
 
 
 def main() -> None:
@@ -17,9 +17,11 @@ def main() -> None:
         ("Atlas", mapping.atlas()),
         ("Scanning", scanning.scan_against_bare(pairs=7 if quick else 25)),
         ("Memory", scanning.memory_above_bare()),
+        ("Intervening, ratios to the bare forward pass", intervening.intervening(repeats=2 if quick else 5)),
         ("Painting", painting.painting()),
     ]
     if not quick:
+        parts.append(("Long prompts", intervening.long_prompt()))
         parts.append(("Page", starting.page()))
     print(f"{platform.machine()}, Python {platform.python_version()}")
     for title, figures in parts:

@@ -116,7 +116,7 @@ def test_models_lists_the_default_first(run):
         (["scan", "--mode", "PET"], 2, "there is no scan 'PET'"),
         (["scan", "--mode", "fMRI"], 2, "needs a prompt"),
         (["scan", PROMPT, "--mode", "T1"], 2, "takes no prompt"),
-        (["scan", PROMPT, "--mode", "DTI"], 2, "comes in a later version"),
+        (["scan", "--mode", "DTI"], 2, "needs a prompt"),
         (["scan", "--top", "0"], 2, "--top"),
         (["scan", "--no-such-option"], 2, "No such option"),
         (["screenshot", "x.png", "--size", "big"], 2, "width x height"),
@@ -163,3 +163,96 @@ def test_doctor_finds_what_is_there_and_what_is_not(run, monkeypatch, tmp_path):
     assert "no-such-library" in out
     assert "no EGL" in out
     assert "apt-get install libegl1" in out
+
+
+def test_a_dti_scan_prints_nodes_edges_and_faithfulness(run, folder):
+    options = ["--corrupt", "The capital of Italy is", "--method", "exact"]
+    code, out, err = run("scan", PROMPT, "--mode", "dti", "-m", folder, "--json", *options)
+    assert code == 0, err
+    printed = json.loads(out)
+    expected = nmri3d.scan(nmri3d.load(folder), "DTI", PROMPT, corrupt="The capital of Italy is", method="exact")
+    np.testing.assert_allclose(np.array(printed["values"], dtype=float), expected.values, rtol=1e-4, atol=1e-5)
+    assert printed["tracts"]["measured"] == expected.tracts.count
+    assert len(printed["tracts"]["edges"]) == len(expected.tracts.pruned(0.5))
+    code, out, _ = run("scan", PROMPT, "--mode", "dti", "-m", folder, *options)
+    assert "faithfulness of that circuit" in out
+
+
+def test_perturb_compares_and_saves(run, folder, tmp_path):
+    arguments = ["-e", "zero blocks.1.attn.head_2", "-e", "amplify:3 blocks.2.mlp@-1", "-m", folder]
+    code, out, err = run("perturb", PROMPT, *arguments, "--json", "--out", str(tmp_path / "one"))
+    assert code == 0, err
+    printed = json.loads(out)
+    edits = [
+        nmri3d.Edit("blocks.1.attn.head_2", "zero"),
+        nmri3d.Edit("blocks.2.mlp", "amplify", factor=3, positions=[-1]),
+    ]
+    expected = nmri3d.perturb(nmri3d.load(folder), PROMPT, edits)
+    assert printed["logit_diff"] == pytest.approx(expected.logit_diff, abs=1e-5)
+    assert printed["kl"] == pytest.approx(expected.kl, rel=1e-4)
+    assert nmri3d.Comparison.open(tmp_path / "one.npz").kl == pytest.approx(expected.kl, rel=1e-4)
+    code, out, _ = run("perturb", PROMPT, *arguments)
+    assert "KL(before || after)" in out
+
+
+def test_trace_and_sweep_print_what_the_library_measures(run, folder, tmp_path):
+    other = "The capital of Italy is"
+    code, out, err = run("trace", PROMPT, "--corrupt", other, "-m", folder, "--json", "--site", "resid")
+    assert code == 0, err
+    model = nmri3d.load(folder)
+    expected = nmri3d.trace(model, PROMPT, other, sites=("resid",))
+    np.testing.assert_allclose(np.array(json.loads(out)["values"], dtype=float), expected.values, atol=1e-4)
+    code, out, _ = run("sweep", PROMPT, "-m", folder, "--json", "--out", str(tmp_path / "sweep"))
+    assert code == 0
+    swept = nmri3d.ablate_all(model, PROMPT)
+    np.testing.assert_allclose(np.array(json.loads(out)["values"], dtype=float), swept.values, atol=1e-4)
+    assert np.array_equal(nmri3d.Sweep.open(tmp_path / "sweep.npz").components.ids, swept.components.ids)
+    assert run("trace", PROMPT, "--corrupt", other, "-m", folder)[1].startswith("recovery of the logit of")
+    assert "without an edit it is" in run("sweep", PROMPT, "-m", folder)[1]
+
+
+def test_a_long_run_asks_first(run, folder, monkeypatch):
+    from nmri3d.cli import common
+
+    monkeypatch.setattr(common, "ASK_ABOVE", -1.0)
+    code, _, err = run("sweep", PROMPT, "-m", folder)
+    assert code == 2
+    assert "pass --yes to run it" in err
+    assert run("sweep", PROMPT, "-m", folder, "--yes")[0] == 0
+
+
+def test_lens_and_generate_follow_the_model(run, folder):
+    code, out, _ = run("lens", PROMPT, "-m", folder, "--json", "-k", "2")
+    assert code == 0
+    last = json.loads(out)["token_ids"][-1][-1]
+    model = nmri3d.load(folder)
+    logits = model.run(model.stimulus(PROMPT), {}, logits=[-1]).logits[0]
+    assert last == logits.topk(2).indices.tolist()
+    code, out, _ = run("generate", PROMPT, "-n", "3", "-m", folder, "--json")
+    assert code == 0
+    assert json.loads(out.splitlines()[0])["token_id"] == last[0]
+    assert run("lens", PROMPT, "-m", folder, "--at", "-1")[1].startswith("after ")
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ("zap blocks.1.mlp", "there is no edit 'zap'"),
+        ("zero", "is no edit"),
+        ("zero:2 blocks.1.mlp", "only amplify, noise and inject"),
+        ("amplify:big blocks.1.mlp", "is not a number"),
+        ("inject blocks.1.mlp", "takes a .npy file"),
+        ("inject:nothing.npy blocks.1.mlp", "cannot be read"),
+        ("patch blocks.1.mlp", "takes a source"),
+    ],
+)
+def test_an_edit_that_cannot_be_read_is_bad_usage(run, edit, message):
+    code, out, err = run("perturb", PROMPT, "-e", edit)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_bench_needs_to_be_told_what(run):
+    code, _, err = run("bench")
+    assert code == 2
+    assert "--faithfulness" in err

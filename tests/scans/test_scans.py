@@ -183,7 +183,7 @@ def test_a_scan_says_what_it_is_and_survives_saving(tmp_path):
         (("T1",), {"statistic": "std"}, "has no option 'statistic'"),
         (("T2",), {"statistic": "median"}, "statistic is one of"),
         (("PET",), {}, "the scans are T1, T2, fMRI, DTI, FLAIR"),
-        (("DTI", "a"), {}, "comes in a later version"),
+        (("DTI",), {}, "needs a prompt"),
         ((None,), {}, "there is no scan None"),
     ],
 )

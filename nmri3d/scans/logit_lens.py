@@ -1,0 +1,94 @@
+"""The logit-lens table: the likeliest tokens at every point of the residual stream and every position.
+
+Values are those of `nmri3d.template.lens`: the model's own final norm and unembedding applied early, softmax over the
+whole vocabulary. The last row is the model's own answer. Early rows are read by an unembedding that was never trained to
+read them: what they show is what the model would say if it stopped there, not what it "thinks".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nmri3d.errors import InputError
+from nmri3d.models.backend import Backend, Progress, no_progress
+from nmri3d.models.checks import require_choice, require_layers
+from nmri3d.models.progress import part
+from nmri3d.template.lens import SITES, lens_rows, lens_statistics, read_residuals
+
+
+@dataclass(frozen=True, eq=False)
+class LensTable:
+    """The k likeliest tokens at each row (point of the residual stream) and position, likeliest first.
+
+    tokens            the prompt's
+    labels            of the rows, "3 attn" (after the attention of block 3), "3 mlp" (after block 3), …, in the stream's order
+    sites, layers     "attn" or "mlp", and int64 [rows]
+    token_ids         int64 [rows, tokens, k]
+    texts             str [rows, tokens, k]
+    probabilities     float32 [rows, tokens, k]
+    kl, entropy       float32 [rows, tokens], nats; kl = KL(final || lens), NaN in the last row, where it is 0 by definition
+    """
+
+    tokens: tuple[str, ...]
+    labels: tuple[str, ...]
+    sites: tuple[str, ...]
+    layers: np.ndarray
+    token_ids: np.ndarray
+    texts: np.ndarray
+    probabilities: np.ndarray
+    kl: np.ndarray
+    entropy: np.ndarray
+
+
+def logit_lens(
+    model: Backend,
+    prompt: str,
+    *,
+    k: int = 5,
+    layers: Sequence[int] | None = None,
+    sites: Sequence[str] = SITES,
+    progress: Progress = no_progress,
+) -> LensTable:
+    """The table for a prompt. One pass, and an unembedding a row and position.
+
+    Raises InputError for a k, layer or site that does not exist, for a prompt that cannot be run, and for a network without
+    a lens.
+    """
+    if "lens" not in model.abilities:
+        raise InputError(f"{model.info.title} has no residual stream that its output reads, so there is no logit lens")
+    if isinstance(k, bool) or not hasattr(k, "__index__") or not 1 <= k <= model.info.d_vocab:
+        raise InputError(f"k is a whole number from 1 to {model.info.d_vocab:,}, the size of the vocabulary; got {k!r}")
+    if isinstance(sites, str) or not sites:
+        raise InputError(f"sites is a list of {' and '.join(SITES)}, got {sites!r}")
+    for site in sites:
+        require_choice("a site", site, SITES)
+    rows = lens_rows(model, sites, require_layers(model, layers))
+    if not rows:
+        raise InputError("layers is an empty list, so there is nothing to show; leave it out for all")
+    stimulus = model.stimulus(prompt)
+    shape = (len(rows), len(stimulus), k)
+    token_ids, probabilities = np.empty(shape, np.int64), np.empty(shape, np.float32)
+
+    def keep(lines: slice, columns: slice, logits: torch.Tensor, log_total: torch.Tensor) -> None:
+        best, ids = logits.topk(k, dim=-1)
+        token_ids[lines, columns] = ids.cpu()
+        probabilities[lines, columns] = (best - log_total[..., None]).exp().cpu()
+
+    residuals, final = read_residuals(model, stimulus, rows, progress=part(progress, 0.0, 0.2))
+    measured = lens_statistics(model, rows, residuals, final, visit=keep, progress=part(progress, 0.2, 1.0))
+    text_of = {token: model.token_text(token) for token in np.unique(token_ids).tolist()}
+    return LensTable(
+        tokens=stimulus.labels,
+        labels=tuple(f"{row.layer} {row.site}" for row in rows),
+        sites=tuple(row.site for row in rows),
+        layers=np.array([row.layer for row in rows], dtype=np.int64),
+        token_ids=token_ids,
+        texts=np.array([text_of[token] for token in token_ids.ravel().tolist()], dtype=np.str_).reshape(shape),
+        probabilities=probabilities,
+        kl=measured.kl,
+        entropy=measured.entropy,
+    )
