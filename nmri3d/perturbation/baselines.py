@@ -72,5 +72,5 @@ def baseline(
     if effect == "mean":
         from nmri3d.template import template_of
 
-        return Baseline(effect, mean=torch.from_numpy(template_of(model, progress=progress).mean))
+        return Baseline(effect, mean=torch.tensor(template_of(model, progress=progress).mean))
     return Baseline(effect)

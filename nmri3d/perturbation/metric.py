@@ -84,7 +84,7 @@ def logit_difference(
     """
     (position,) = require_indices("position", [position], len(final), "the prompt")
     first, second = (None if token is None else token_of(model, token) for token in (target, foil))
-    best = model.lens(final.detach()[position]).topk(3).indices.tolist()
+    best = [] if None not in (first, second) else model.lens(final.detach()[position]).topk(3).indices.tolist()
     if first is None:
         first = next(token for token in best if token != second)
     if second is None:

@@ -56,7 +56,7 @@ def read_result(
     Raises InputError for a file that is missing, damaged or something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         meta = json.loads(arrays.pop("meta").tobytes())
         found = meta.pop("format", None)

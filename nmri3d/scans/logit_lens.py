@@ -76,7 +76,7 @@ def logit_lens(
     def keep(lines: slice, columns: slice, logits: torch.Tensor, log_total: torch.Tensor) -> None:
         best, ids = logits.topk(k, dim=-1)
         token_ids[lines, columns] = ids.cpu()
-        probabilities[lines, columns] = (best - log_total[..., None]).exp().cpu()
+        probabilities[lines, columns] = (best.cpu() - log_total[..., None]).exp()
 
     residuals, final = read_residuals(model, stimulus, rows, progress=part(progress, 0.0, 0.2))
     measured = lens_statistics(model, rows, residuals, final, visit=keep, progress=part(progress, 0.2, 1.0))

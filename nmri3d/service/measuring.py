@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from nmri3d.scans.generation import GenerationStep
     from nmri3d.scans.head_kinds import HeadKinds
     from nmri3d.scans.logit_lens import LensTable
+    from nmri3d.scans.own_effect import OwnEffect
+    from nmri3d.template import Example
 
 T = TypeVar("T")
 
@@ -144,6 +146,26 @@ class Measuring:
             return logit_lens(model, prompt, k=k, progress=report)
 
         return self._answer(prompt, ("lens", k), measure, progress)
+
+    def own_effect(self, prompt: str, component: str, *, progress: Progress = no_progress) -> OwnEffect:
+        """What one component by itself does to the logit lens at its point."""
+
+        def measure(model: Backend, report: Progress) -> OwnEffect:
+            from nmri3d.scans.own_effect import own_effect
+
+            return own_effect(model, prompt, component, progress=report)
+
+        return self._answer(prompt, ("own effect", component), measure, progress)
+
+    def moving_passages(self, component: str, *, k: int = 5, progress: Progress = no_progress) -> list[Example]:
+        """The passages of the reference text that move a component most: what it usually answers to."""
+
+        def measure(model: Backend, report: Progress) -> list[Example]:
+            from nmri3d.template import moving_passages, template_of
+
+            return moving_passages(model, template_of(model, progress=report), component, k=k)
+
+        return self._answer(None, ("derived", "passages", component, k), measure, progress)
 
     def template_ready(self) -> bool:
         """Whether the reference template of the model is there already, so that nothing need be built."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import platform
+from itertools import chain
 
-from tests.benchmarks import intervening, mapping, painting, scanning, starting
+from tests.benchmarks import intervening, lens, mapping, painting, scanning, starting
 
 
 def main() -> None:
@@ -18,10 +19,12 @@ def main() -> None:
         ("Scanning", scanning.scan_against_bare(pairs=7 if quick else 25)),
         ("Memory", scanning.memory_above_bare()),
         ("Intervening, ratios to the bare forward pass", intervening.intervening(repeats=2 if quick else 5)),
+        ("Lens", lens.lens_against_bare(pairs=3 if quick else 9)),
         ("Painting", painting.painting()),
     ]
     if not quick:
-        parts.append(("Long prompts", intervening.long_prompt()))
+        parts.append(("Template", lens.template_seconds()))
+        parts.append(("Long prompts", chain(lens.lens_memory(), intervening.long_prompt())))
         parts.append(("Page", starting.page()))
     print(f"{platform.machine()}, Python {platform.python_version()}")
     for title, figures in parts:

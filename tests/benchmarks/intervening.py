@@ -77,7 +77,7 @@ def intervening(*, repeats: int) -> Iterator[Figure]:
         lambda: nmri3d.perturb(backend, CLEAN, edit, clean=clean),
         "1.3",
     )
-    yield ratio("fMRI of each of 8 tokens while it writes, per token", _generation(backend, 8), "")
+    yield ratio("8 tokens written and scanned, one pass each", _generation(backend, 8), "")
     yield Figure("naive loop: zero ablation of every component", f"{_naive_sweep(bare_model, ids, bare):.0f}")
     yield Figure("rows x steps that pass a block together", f"{replay.CHUNK_STEPS}")
 
@@ -144,11 +144,7 @@ def long_prompt() -> Iterator[Figure]:
 
     backend = nmri3d.load()
     prompt = prompt_of(backend, 1024)
-    from nmri3d.template import template_of
-
-    template_of(backend)
     works = {
-        "FLAIR": lambda: nmri3d.scan(backend, "FLAIR", prompt),
         "direct logit attribution": lambda: nmri3d.scan(backend, "DTI", prompt, method="dla", edges="none"),
         "attribution patching": lambda: nmri3d.scan(backend, "DTI", prompt, method="atp", edges="none"),
         "attribution patching and EAP": lambda: nmri3d.scan(backend, "DTI", prompt, method="atp"),
