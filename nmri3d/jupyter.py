@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nmri3d.atlas import Atlas
     from nmri3d.scene.brain import BrainScene
     from nmri3d.scene.colors import ColorMap, DisplayRange
+    from nmri3d.scene.tracts import TractColors, TractStyle
 
 NOTEBOOK_SIZE = (1120, 630)
 
@@ -57,7 +58,7 @@ class Brain:
         self.atlas: Atlas = atlas
         self.scene: BrainScene = BrainScene(atlas, surface=surface)
         self.scene.show_borders(borders)
-        self._shown: tuple[Scan, int, DisplayRange, ColorMap] | None = None
+        self._shown: tuple[Scan, int, DisplayRange, ColorMap, TractStyle] | None = None
 
     def show(
         self,
@@ -66,21 +67,32 @@ class Brain:
         *,
         display: DisplayRange | None = None,
         colors: ColorMap | None = None,
+        tract_share: float | None = None,
+        tract_colors: TractColors = "sign",
     ) -> Brain:
         """Paint one step of a scan: `token` counts scan.tokens, negative from the end; the last one by default.
 
         display and colors: the default range and color map of the scan where not given; give one range to two scans
-        to compare them. Raises InputError for a step that is not there, AlignmentError for a scan of another model.
+        to compare them. A DTI scan shows its tracts in a cortex of glass: tract_share is the share of the effect (0 to
+        1) that the drawn ones carry, the 200 strongest where not given; tract_colors is "sign" or "direction". With a
+        component selected, only its own tracts are drawn.
+
+        Raises InputError for a step that is not there or a share or color that cannot be, AlignmentError for a scan of
+        another model.
         """
         from nmri3d.export.image import checked_step
-        from nmri3d.scene.colors import color_map, component_colors, display_range
+        from nmri3d.scene.colors import display_range, scan_color_map
+        from nmri3d.scene.painting import paint_scan
+        from nmri3d.scene.tracts import TractStyle
 
         if scan.components != self.atlas.components:
             raise AlignmentError("this scan is of other components than the brain; build the brain from its model")
         step = checked_step(scan, -1 if token is None else token)
-        display, colors = display or display_range(scan), colors or color_map(scan.mode)
-        self.scene.paint(component_colors(scan.values[step], display, colors))
-        self._shown = (scan, step, display, colors)
+        display, colors = display or display_range(scan), colors or scan_color_map(scan)
+        safe = colors.name == scan_color_map(scan, "colorblind").name
+        style = TractStyle(share=tract_share, colors=tract_colors, variant="colorblind" if safe else "standard")
+        paint_scan(self.scene, scan, step, display, colors, tracts=style)
+        self._shown = (scan, step, display, colors, style)
         return self
 
     def view(self, name: str) -> Brain:
@@ -122,7 +134,7 @@ class Brain:
             self.scene.show_surface(surface)
         if view is not None:
             self.scene.view(view)
-        scan, step, display, colors = self._shown
+        scan, step, display, colors, style = self._shown
         return save_image(
             self.scene,
             scan,
@@ -135,6 +147,7 @@ class Brain:
             header=header,
             display=display,
             colors=colors,
+            tracts=style,
         )
 
     def close(self) -> None:

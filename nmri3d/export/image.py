@@ -3,8 +3,9 @@
 Convention. `size` is the picture in pixels and is met exactly; `dpi` is written into the file and changes no pixel.
 Text grows with the picture and is never smaller than 11 pixels (lettering.py); a part that would leave the brain less
 than half of the picture's width or height is left out, so small pictures show the brain alone. The bar shows the display
-range of the whole scan; its arrows and counts tell how many values of the shown step lie outside. With a transparent
-background, text has one tone that reads on white and on black. What was measured, and on what, is also written into
+range of the whole scan; its arrows and counts tell how many values of the shown step lie outside. A DTI scan shows its tracts
+in a cortex of glass, with a legend of their colors and widths, and its prompt with the measured position marked. With a
+transparent background, text has one tone that reads on white and on black. What was measured, and on what, is also written into
 the PNG's text chunks.
 
 Left out: PDF and SVG.
@@ -22,12 +23,14 @@ import numpy as np
 
 from nmri3d.errors import AlignmentError, InputError
 from nmri3d.export.lettering import Pen, readable_text, readable_token, text_size, window_around
+from nmri3d.export.tract_legend import draw_tract_legend
 from nmri3d.files import written_whole
 from nmri3d.results import Scan
-from nmri3d.scene.colors import ColorMap, DisplayRange, color_map, component_colors, display_range
+from nmri3d.scene.colors import ColorMap, DisplayRange, display_range, scan_color_map
 
 if TYPE_CHECKING:
     from nmri3d.scene.brain import BrainScene
+    from nmri3d.scene.tracts import TractStyle
 
 SEQUENCES = {
     "T1": "Topology Layer 1",
@@ -66,15 +69,20 @@ def save_image(
     header: bool = True,
     display: DisplayRange | None = None,
     colors: ColorMap | None = None,
+    tracts: TractStyle | None = None,
+    marked: int | None = None,
 ) -> Path:
     """Paint one step of a scan on the scene and write the picture as PNG, whole or not at all; returns its path.
 
     step: row of scan.values, negative from the end. size: (width, height) in pixels. display and colors: the default
-    range and map of the scan where not given. The scene keeps its camera, and shows the scan afterwards.
+    range and map of the scan where not given. tracts: how the tubes of a DTI scan are drawn; marked: the one that stands
+    out, as a place among those that can be drawn. The scene keeps its camera, and shows the scan afterwards.
 
     Raises InputError for a step, size, dpi or file type that cannot be, AlignmentError if the scan is of other
     components than the scene's atlas.
     """
+    from nmri3d.scene.painting import paint_scan
+
     target = _png_path(path)
     step = checked_step(scan, step)
     if not 1 <= dpi <= 10_000:
@@ -82,8 +90,8 @@ def save_image(
     if scan.components != scene.atlas.components:
         raise AlignmentError("this scan is of other components than the brain; build the brain from the scan's model")
     display = display or display_range(scan)
-    colors = colors or color_map(scan.mode)
-    scene.paint(component_colors(scan.values[step], display, colors))
+    colors = colors or scan_color_map(scan)
+    paint_scan(scene, scan, step, display, colors, tracts=tracts, marked=marked)
     figure = _Figure(scene, scan, step, size, dpi, transparent, display, colors)
     content = figure.png(color_bar=color_bar, header=header)
     with written_whole(target) as file:
@@ -121,15 +129,17 @@ class _Figure:
         self.text = text_size(self.width, self.height)
         self.pen = Pen(self.figure, self.text)
         self.top = self.right = self.bottom = 0  # margins taken, whole pixels
+        self.tokens, self.marked_token = shown_tokens(scan, step)
 
     def png(self, *, color_bar: bool, header: bool) -> bytes:
         line = 1.5 * self.text
         header_room = round(4 * line + 0.8 * self.text)
-        token_room = round(3.2 * self.text) if self.scan.tokens else 0
+        token_room = round(3.2 * self.text) if self.tokens else 0
+        legend_room = round(2.2 * self.text) if self.scan.tracts is not None else 0
         letter_room = round(1.8 * self.text)
-        with_header = header and header_room + token_room + 2 * letter_room <= self.height / 2
+        with_header = header and header_room + token_room + legend_room + 2 * letter_room <= self.height / 2
         if with_header:
-            self.top, self.bottom = header_room, token_room
+            self.top, self.bottom = header_room, token_room + legend_room
         if color_bar:
             self._draw_color_bar()
         around = letter_room if with_header else 0
@@ -145,7 +155,9 @@ class _Figure:
             self._draw_header(line, self.scene.field_of_view((box[2], box[3])))
             self._draw_letters(*box)
             if token_room:
-                self._draw_tokens()
+                self._draw_tokens(token_room)
+            if legend_room:
+                self._draw_legend(token_room + legend_room / 2 + (0.0 if token_room else 0.4 * self.text))
         buffer = io.BytesIO()
         self.figure.savefig(
             buffer,
@@ -185,24 +197,38 @@ class _Figure:
             start = self.width - edge - pen.width(text)
             pen.write(start - pen.width("  "), y, right_label, theme.label, va="top", ha="right")
 
-    def _draw_tokens(self) -> None:
+    def _draw_legend(self, middle: float) -> None:
+        edge = 1.2 * self.text
+        draw_tract_legend(
+            self.figure,
+            self.pen,
+            self.scene.tracts,
+            self.scan,
+            left=edge,
+            right=self.width - edge,
+            middle=middle,
+            label_color=self.theme.label,
+            data_color=self.theme.data,
+        )
+
+    def _draw_tokens(self, room_below: float) -> None:
         from matplotlib.patches import FancyBboxPatch
 
-        texts = [readable_token(token) for token in self.scan.tokens]
+        texts = [readable_token(token) for token in self.tokens]
         gap, pad = 0.5 * self.text, 0.45 * self.text
         edge = 1.2 * self.text
         room = self.width - 2 * edge
         texts = [self.pen.shorten(text, room / 2) for text in texts]
         widths = [self.pen.width(text) + 2 * pad + gap for text in texts]
         ellipsis = self.pen.width("… ")
-        first, last = window_around(widths, self.step, room, ellipsis)
-        x, middle = edge, self.bottom / 2
+        first, last = window_around(widths, self.marked_token, room, ellipsis)
+        x, middle = edge, room_below / 2
         if first > 0:
             self.pen.write(x, middle, "…", self.theme.label, va="center_baseline")
             x += ellipsis
         height = 1.9 * self.text
         for number in range(first, last):
-            shown = number == self.step
+            shown = number == self.marked_token
             box = FancyBboxPatch(
                 (x, middle - height / 2),
                 widths[number] - gap,
@@ -298,6 +324,15 @@ class _Figure:
             "nmri3d.display": f"{self.display.vmin!r} to {self.display.vmax!r}, {self.display.scale}",
         }
         return {key: value for key, value in entries.items() if value}
+
+
+def shown_tokens(scan: Scan, step: int) -> tuple[tuple[str, ...], int]:
+    """The prompt's tokens and the one to mark: the shown step, or for DTI the position whose logits were measured."""
+    if scan.tokens or "prompt_tokens" not in scan.details:
+        return scan.tokens, step
+    tokens = tuple(str(token) for token in scan.details["prompt_tokens"])
+    position = int(scan.details["position"]) if "position" in scan.details else -1
+    return tokens, position % len(tokens) if tokens else 0
 
 
 def _png_path(path: str | os.PathLike[str]) -> Path:

@@ -132,7 +132,6 @@ def open_scan(path: str | os.PathLike[str]) -> Scan:
     try:
         assert components is not None
         sums = meta.pop("tracts", None)
-        edges = [arrays[f"tracts/{name}"] for name in _EDGE_ARRAYS] if sums else []
         return Scan(
             values=arrays["values"],
             components=components,
@@ -141,8 +140,13 @@ def open_scan(path: str | os.PathLike[str]) -> Scan:
             details={
                 name.removeprefix("details/"): array for name, array in arrays.items() if name.startswith("details/")
             },
-            tracts=Tracts(*edges, **sums) if sums else None,
+            tracts=_tracts(arrays, sums) if sums else None,
             **meta,
         )
     except Exception as error:
         raise InputError(f"{path} is not a scan that nmri3d saved, or it is damaged ({error})") from error
+
+
+def _tracts(arrays: Mapping[str, np.ndarray], sums: Mapping[str, Any]) -> Tracts:
+    source, target, slot, score = (arrays[f"tracts/{name}"] for name in _EDGE_ARRAYS)
+    return Tracts(source, target, slot, score, total=sums["total"], count=sums["count"])

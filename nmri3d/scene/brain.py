@@ -1,9 +1,9 @@
-"""The drawn brain: one mesh, one small texture, a few ribbons; for pictures off-screen and for a trame view.
+"""The drawn brain: one mesh, one small texture, a few ribbons, tubes; for pictures off-screen and for a trame view.
 
 Convention. Points are mm in RAS. Pixels count from the top left corner of the picture. Geometry moves only when the
 surface changes; `paint` writes one texel column a component (texture.py) and never touches the mesh. Materials are
 chosen so that a face turned to the viewer shows its texel's color unchanged, under the lights here and under the plain
-headlight of vtk.js alike.
+headlight of vtk.js alike. Painted as glass, the cortex is blended without regard to order, as vtk.js does it.
 
 Left out: what the colors mean (colors.py), text of any kind (HTML on the page, export/image.py in files), trame.
 """
@@ -27,13 +27,19 @@ from nmri3d.scene.mesh import polylines, split_along_borders, vertex_normals
 from nmri3d.scene.ribbons import RibbonActor, triangle_cells
 from nmri3d.scene.stage import Stage
 from nmri3d.scene.texture import fold_of_sulcal_depth, texture_image, texture_layout
+from nmri3d.scene.tract_actor import TractActor
+from nmri3d.scene.tracts import TractFrame, TractStyle, blended_frame, tract_frame
 
 if TYPE_CHECKING:
     from nmri3d.atlas import Atlas
+    from nmri3d.results import Tracts
 
 BACKGROUND = "#0a0c10"
 GLOW = "#00ffaa"
 AMBIENT, DIFFUSE, SPECULAR, SPECULAR_POWER = 0.34, 0.66, 0.04, 12.0
+BORDER_OPACITY, GLASS_BORDER_OPACITY = 1.0, 0.25
+PICK_SLACK = 4.0
+"""Pixels by which a tube may be missed: a thin one is hard to hit."""
 
 
 @dataclass
@@ -63,6 +69,7 @@ class BrainScene:
     split_faces              int32 [n_faces, 3], all faces as mesh vertices, also those of a hidden hemisphere
     layout                   TextureLayout: where colors lie in the texture
     surface                  name of the surface that is shown; None within a morph
+    tracts                   TractActor: the tubes of a DTI scan
 
     Raises InputError for an unknown surface, MachineError where nothing can be rendered.
     """
@@ -100,21 +107,33 @@ class BrainScene:
                 ("selection", 0.55, 0.50, 1.0),
             )
         ]
+        self._tract_frames: dict[str, TractFrame] = {}
+        self.tracts = TractActor(self.plotter, atlas, self._tract_frame(surface))
         self._frame()
         self.view("lateral_left")
 
     # --- values ------------------------------------------------------------------------------------------------------
 
-    def paint(self, colors: np.ndarray) -> None:
+    def paint(self, colors: np.ndarray, glass: np.ndarray | None = None) -> None:
         """Show colors of components, uint8 [n_components, 4]; alpha 0 shows the grey anatomy.
 
-        Raises AlignmentError for any other shape or dtype.
+        glass: strength of each component, [n_components] in 0..1, for a translucent cortex (texture.py); None for a
+        solid one. Raises AlignmentError for any other shape or dtype.
         """
-        self._texels[:] = texture_image(colors, self.layout).reshape(-1, 3)
+        self._texels[:] = texture_image(colors, self.layout, glass).reshape(-1, 4)
         self._image.GetPointData().GetScalars().Modified()
         self._image.Modified()
         self.texture.Modified()
+        self.is_glass = glass is not None
+        self.actor.SetForceTranslucent(self.is_glass)
+        self.actor.SetForceOpaque(not self.is_glass)
+        self._borders.actor.prop.opacity = GLASS_BORDER_OPACITY if self.is_glass else BORDER_OPACITY
+        self.stage.supersample = self.is_glass
         self.stats.n_value_updates += 1
+
+    def show_tracts(self, tracts: Tracts | None, style: TractStyle | None = None) -> None:
+        """Draw the tracts of a DTI scan as tubes; None takes them away. They are seen in a cortex of glass (`paint`)."""
+        self.tracts.set(tracts, style or TractStyle())
 
     # --- geometry ----------------------------------------------------------------------------------------------------
 
@@ -126,7 +145,7 @@ class BrainScene:
     def show_surface(self, name: str) -> None:
         """Show another surface of the atlas; a preset view is fitted to it. Raises InputError for an unknown name."""
         self.surface = self._known(name)
-        self._move(*self._geometry(name))
+        self._move(*self._geometry(name), self._tract_frame(name))
 
     def morph(self, a: str, b: str, t: float) -> None:
         """Show the surface a share t (0 to 1) of the way from surface a to surface b."""
@@ -139,6 +158,7 @@ class BrainScene:
         self._move(
             ((1 - t) * points_a + t * points_b).astype(np.float32),
             (normals / np.maximum(length, 1e-9)).astype(np.float32),
+            blended_frame(self._tract_frame(a), self._tract_frame(b), t),
         )
 
     def split_points(self, surface: str) -> np.ndarray:
@@ -161,11 +181,12 @@ class BrainScene:
         self.mesh.Modified()
         for ribbon in (self._borders, *self._glow):
             ribbon.show(hemispheres)
+        self.tracts.show(hemispheres)
 
     # --- marks -------------------------------------------------------------------------------------------------------
 
     def select(self, row: int | None) -> None:
-        """Glow around the parcel of a component row; None takes the glow away.
+        """Glow around the parcel of a component row, and draw its tracts only; None takes the glow away and draws all.
 
         A row without a place on the cortex has no border and glows nowhere. Raises InputError for no such row.
         """
@@ -175,6 +196,7 @@ class BrainScene:
         paths = [] if row is None else polylines(self.atlas.border_edges(row))
         for ribbon in self._glow:
             ribbon.set_paths(paths, self._points, self._point_normals)
+        self.tracts.select(row)
 
     @property
     def selected(self) -> int | None:
@@ -215,6 +237,13 @@ class BrainScene:
         first = self.atlas.n_left_faces if self._hemispheres == "right" else 0
         row = int(self.face_component[first + int(cell)])
         return row if row >= 0 else None
+
+    def pick_tract(self, x: float, y: float) -> int | None:
+        """The tube under a pixel, as a position in `tracts.edges`; None where there is none within PICK_SLACK pixels."""
+        ray = self.stage.ray(x, y)
+        if ray is None:
+            return None
+        return self.tracts.nearest(ray, PICK_SLACK * self.field_of_view()[1] / self.render_window.GetSize()[1])
 
     # --- pictures ----------------------------------------------------------------------------------------------------
 
@@ -262,20 +291,21 @@ class BrainScene:
         self.stats.n_mesh_builds += 1
 
         blank = np.zeros((self.layout.n_components, 4), dtype=np.uint8)
-        self._texels = np.ascontiguousarray(texture_image(blank, self.layout).reshape(-1, 3))
+        self._texels = np.ascontiguousarray(texture_image(blank, self.layout).reshape(-1, 4))
+        self.is_glass = False
         scalars = numpy_to_vtk(self._texels, deep=False)  # shares memory: paint() writes in place
         scalars.SetName("colors")
-        self._image = vtkImageData()
+        self._image: Any = vtkImageData()
         self._image.SetDimensions(self.layout.width, self.layout.height, 1)
         self._image.GetPointData().SetScalars(scalars)
-        self.texture = vtkTexture()
+        self.texture: Any = vtkTexture()
         self.texture.SetInputDataObject(self._image)
         self.texture.InterpolateOn()
         self.texture.MipmapOff()
         self.texture.RepeatOff()
         self.texture.EdgeClampOn()
 
-        self.actor = pyvista.Actor(mapper=pyvista.DataSetMapper(self.mesh))
+        self.actor: pyvista.Actor = pyvista.Actor(mapper=pyvista.DataSetMapper(self.mesh))
         self.actor.mapper.scalar_visibility = False
         self.actor.SetTexture(self.texture)
         properties = self.actor.prop
@@ -301,7 +331,12 @@ class BrainScene:
             self._normals[surface] = vertex_normals(points, self.atlas.faces)
         return points, self._normals[surface]
 
-    def _move(self, points: np.ndarray, normals: np.ndarray) -> None:
+    def _tract_frame(self, surface: str) -> TractFrame:
+        if surface not in self._tract_frames:
+            self._tract_frames[surface] = tract_frame(self.atlas, surface)
+        return self._tract_frames[surface]
+
+    def _move(self, points: np.ndarray, normals: np.ndarray, frame: TractFrame) -> None:
         preset = self.stage.preset
         self._points, self._point_normals = points, normals
         self._frame()
@@ -309,6 +344,7 @@ class BrainScene:
         self._write_normals()
         for ribbon in (self._borders, *self._glow):
             ribbon.follow(points, normals)
+        self.tracts.follow(frame)
         self.stats.n_geometry_updates += 1
         if preset is not None:
             self.stage.fit(preset)

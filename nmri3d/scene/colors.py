@@ -6,7 +6,7 @@ blue, fMRI cool to hot, FLAIR slate to pink, DTI purple - dark - green about zer
 Display ranges. A range says which values the two ends of the color bar stand for; it never changes a value. The default
 is robust: the 2nd to the 98th percentile of the finite values of cortical rows over all steps, the first step left out
 where there are several (many models park a huge activation on the first token). What lies outside is drawn in the end
-color, counted, and marked by arrows on the bar.
+color, counted, and marked by arrows on the bar. A percentile (FLAIR) has its own absolute scale, 0 to 100.
 
 Left out: everything that draws. numpy only.
 """
@@ -28,6 +28,8 @@ Variant = Literal["standard", "colorblind"]
 VARIANTS = ("standard", "colorblind")
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 2.0, 98.0
+PERCENTILE = "percentile"
+"""A FLAIR scan whose unit says so is drawn on the scale of percentiles."""
 HEAVY_TAIL_MEDIAN = 0.2
 """A quantity is drawn on a log bar if a linear one would squeeze its median into this lowest share of the bar."""
 
@@ -72,6 +74,14 @@ def color_map(mode: str, variant: str = "standard") -> ColorMap:
         raise InputError(f"there is no variant {variant!r} of color maps; choose one of {', '.join(VARIANTS)}")
     name = _NAME_OF_MODE[mode][VARIANTS.index(variant)]
     return ColorMap(name, palette(name))
+
+
+def scan_color_map(scan: Scan, variant: Variant = "standard") -> ColorMap:
+    """The color map of a scan: its mode's; for signed values of another mode than DTI (a change, a sweep) DTI's, too.
+
+    T2 keeps its blues for its one signed statistic: what is compared there are statistics, not signs.
+    """
+    return color_map("DTI" if scan.signed and scan.mode != "T2" else scan.mode, variant)
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,8 @@ class DisplayRange:
 def display_range(scan: Scan, *, sinks: Literal["ignored", "counted"] = "ignored") -> DisplayRange:
     """The default display range of a scan: robust, and linear, log or symmetric as the quantity asks.
 
-    T1 is drawn on a log bar (parameters differ by orders of magnitude), a signed scan symmetric about 0, T2 linear.
+    T1 is drawn on a log bar (parameters differ by orders of magnitude), a signed scan symmetric about 0, T2 linear,
+    FLAIR's percentiles from 0 to 100.
     Any other scan is log if it is heavy-tailed: if on the linear bar the median would lie in the lowest fifth.
     Log bars are fitted to the positive values. If all values are equal, the bar is widened around them.
 
@@ -145,6 +156,8 @@ def display_range(scan: Scan, *, sinks: Literal["ignored", "counted"] = "ignored
     fitted = fitted[np.isfinite(fitted)]
     if fitted.size == 0:
         raise InputError(f"this {scan.mode} scan holds no finite value for a component on the cortex; scan again")
+    if scan.mode == "FLAIR" and PERCENTILE in scan.units and fitted.min() >= 0 and fitted.max() <= 100:
+        return DisplayRange(0.0, 100.0)
     if scan.signed:
         limit = _percentiles(np.abs(fitted))[1]
         limit = limit or float(np.abs(fitted).max()) or 1.0
@@ -170,6 +183,13 @@ def component_colors(values: np.ndarray, display: DisplayRange, colors: ColorMap
     result[painted, :3] = colors.colors(fraction[painted])
     result[painted, 3] = 255
     return result
+
+
+def strengths(values: np.ndarray, display: DisplayRange) -> np.ndarray:
+    """How far each value stands from the quiet end of the bar, float64 in 0..1: from 0 on a symmetric one; 0 for NaN."""
+    place = display.fraction(values)
+    size = np.abs(2 * place - 1) if display.scale == "symmetric" else place
+    return np.nan_to_num(size)
 
 
 # --- ranges and ticks ------------------------------------------------------------------------------------------------
@@ -224,6 +244,11 @@ def _labels(values: list[float]) -> list[str]:
         if len(set(labels)) == len(labels) and (exact or digits >= 4):
             return labels
     return [repr(value) for value in values]
+
+
+def plain_number(value: float) -> str:
+    """A number as the bars write it, two digits: 0.053, 1.2, 34k."""
+    return _short(value, 2)
 
 
 _SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}

@@ -6,6 +6,9 @@ first color to the last: brighter always means more, and no step looks larger th
 amber, as on a glowing body: amber is the lighter of the two. The color-blind variants keep their order under protanopia
 and deuteranopia too: viridis, inferno and magma of matplotlib (CC0), and blue - dark - orange for signed values.
 
+The two maps of FLAIR show percentiles, whose middle is the usual case. They rise late (place f of the bar has the color
+EARLY f + (1 - EARLY) f ** LATE of an even map), so that what is usual stays dark and only the upper third glows.
+
 Left out: which mode takes which palette (colors.py). numpy only.
 """
 
@@ -16,6 +19,8 @@ from functools import cache
 import numpy as np
 
 N_COLORS = 256
+EARLY, LATE = 0.15, 2.4
+_RISING_LATE = ("lesion", "magma")
 
 # Anchor colors. "by lightness": each stands where its own OKLab lightness puts it, so lightness is exactly linear and
 # the list must grow lighter. "evenly": equally spaced samples of a published table.
@@ -50,6 +55,10 @@ def palette(name: str) -> np.ndarray:
         below, above = _DIVERGING[name]
         half = N_COLORS // 2
         table = np.concatenate([_ramp(below, half)[::-1], _ramp(above, half)])
+    if name in _RISING_LATE:
+        even = np.linspace(0, 1, N_COLORS)
+        place = EARLY * even + (1 - EARLY) * even**LATE
+        table = np.stack([np.interp(place, even, table[:, k]) for k in range(3)], axis=1)
     result = np.floor(table * 255 + 0.5).astype(np.uint8)
     result.setflags(write=False)
     return result

@@ -36,6 +36,8 @@ class Stage:
 
     plotter, render_window   PyVista's plotter and VTK's window; close() frees both
     framing                  float64 [n, 3], the points that a preset view fits into the picture; set by the owner
+    supersample              draw pictures at twice their size and average: smooth edges where translucent surfaces
+                             switch VTK's own smoothing off; set by the owner
     """
 
     def __init__(self, *, off_screen: bool, background: str) -> None:
@@ -50,6 +52,7 @@ class Stage:
             light = pyvista.Light(position=position, intensity=intensity, light_type="camera light")
             self.plotter.add_light(light)
         self.framing = np.zeros((1, 3))
+        self.supersample = False
         self._preset: tuple[str, tuple[tuple[float, ...], ...]] | None = None
         self._closed = False
 
@@ -104,8 +107,16 @@ class Stage:
 
     def screenshot(self, size: tuple[int, int] | None, transparent: bool) -> np.ndarray:
         """A picture, uint8 [height, width, 3], or [..., 4] with straight alpha; window and camera stay as they were."""
-        with self._framed(size):
-            return self._grab(transparent)
+        if not self.supersample:
+            with self._framed(size):
+                return _straight(self._grab(transparent), transparent)
+        width, height = checked_size(size or self.render_window.GetSize())
+        if 2 * max(width, height) > LONGEST_SIDE:  # so large a picture has no visible steps
+            with self._framed((width, height)):
+                return _straight(self._grab(transparent), transparent)
+        with self._framed((2 * width, 2 * height)):
+            large = self._grab(transparent).reshape(height, 2, width, 2, 4).astype(np.uint16)
+        return _straight(((large.sum(axis=(1, 3)) + 2) // 4).astype(np.uint8), transparent)
 
     def close(self) -> None:
         """Free window and plotter; safe to call twice."""
@@ -140,6 +151,7 @@ class Stage:
                 self._preset = (preset, self._camera_state())
 
     def _grab(self, transparent: bool) -> np.ndarray:
+        """The window as it is, uint8 [height, width, 4]; `transparent`: colors come multiplied by their alpha."""
         renderer = self.plotter.renderer
         renderer.ResetCameraClippingRange()
         try:
@@ -160,13 +172,7 @@ class Stage:
         width, height, _ = image.dimensions
         if image.active_scalars is None or width * height == 0:
             raise MachineError("the renderer gave no picture; install a software OpenGL (libegl1 on Debian)")
-        pixels = np.ascontiguousarray(image.active_scalars.reshape(height, width, 4)[::-1])
-        if not transparent:
-            return np.ascontiguousarray(pixels[..., :3])
-        soft = (pixels[..., 3] > 0) & (pixels[..., 3] < 255)
-        color = pixels[soft].astype(np.float64)
-        pixels[soft, :3] = np.minimum(np.floor(color[:, :3] * 255 / color[:, 3:] + 0.5), 255).astype(np.uint8)
-        return pixels
+        return np.ascontiguousarray(image.active_scalars.reshape(height, width, 4)[::-1])
 
     def _camera_state(self) -> tuple[tuple[float, ...], ...]:
         camera = self.plotter.camera
@@ -178,6 +184,16 @@ def checked_size(size: tuple[int, ...]) -> tuple[int, int]:
     if len(size) != 2 or any(int(side) != side or not 1 <= side <= LONGEST_SIDE for side in size):
         raise InputError(f"a picture's size is (width, height) in whole pixels, 1 to {LONGEST_SIDE} each; got {size}")
     return int(size[0]), int(size[1])
+
+
+def _straight(pixels: np.ndarray, transparent: bool) -> np.ndarray:
+    """Pixels [..., 4] multiplied by their alpha to straight alpha; or without the channel, [..., 3]."""
+    if not transparent:
+        return np.ascontiguousarray(pixels[..., :3])
+    soft = (pixels[..., 3] > 0) & (pixels[..., 3] < 255)
+    color = pixels[soft].astype(np.float64)
+    pixels[soft, :3] = np.minimum(np.floor(color[:, :3] * 255 / color[:, 3:] + 0.5), 255).astype(np.uint8)
+    return pixels
 
 
 def _aspect(size: tuple[int, ...]) -> float:

@@ -19,6 +19,12 @@ Colors. With a component's color c (RGBA, 0..255) and a = alpha / 255:
 so an unpainted component (alpha 0) and the medial wall show the plain grey folding, and a painted one keeps the color
 bar's color on the gyri and is slightly darker in the sulci. Columns that no slot uses hold the underlay.
 
+Glass. With a strength s (0..1) a component the cortex is translucent, so that tracts are seen in it: a weak component is
+clear glass, a strong one shows its color. The fourth channel is the opacity (255 without glass). With w = s * a:
+
+    color of either row: floor(GLASS * (1 - w) + (color above) * w + 0.5), GLASS_SULCUS or GLASS_GYRUS
+    opacity:             floor(255 * (GLASS_LEAST + (GLASS_MOST - GLASS_LEAST) * w) + 0.5)
+
 Left out: VTK. numpy only.
 """
 
@@ -36,6 +42,9 @@ UNDERLAY_SULCUS = (62, 65, 72)
 UNDERLAY_GYRUS = (126, 130, 138)
 SULCUS_SHADE = 0.85
 """Share of a painted color's brightness that is left at the bottom of a sulcus."""
+GLASS_SULCUS = (118, 126, 140)
+GLASS_GYRUS = (190, 200, 216)
+GLASS_LEAST, GLASS_MOST = 0.13, 0.6
 _FOLD_WIDTH = 0.6
 """Share of the sulcal depth's standard deviation over which the folding goes from sulcus to gyrus."""
 
@@ -50,6 +59,9 @@ class TextureLayout:
     underlay_sulcus: tuple[int, int, int] = UNDERLAY_SULCUS
     underlay_gyrus: tuple[int, int, int] = UNDERLAY_GYRUS
     sulcus_shade: float = SULCUS_SHADE
+    glass_sulcus: tuple[int, int, int] = GLASS_SULCUS
+    glass_gyrus: tuple[int, int, int] = GLASS_GYRUS
+    glass_opacity: tuple[float, float] = (GLASS_LEAST, GLASS_MOST)
 
     @property
     def n_slots(self) -> int:
@@ -76,9 +88,12 @@ def texture_layout(n_components: int) -> TextureLayout:
     return TextureLayout(n_components, min(slots, MAX_WIDTH), 2 * bands)
 
 
-def texture_image(colors: np.ndarray, layout: TextureLayout | None = None) -> np.ndarray:
-    """The texture, uint8 [height, width, 3], row 0 at v = 0, for colors of components, uint8 [n, 4].
+def texture_image(
+    colors: np.ndarray, layout: TextureLayout | None = None, glass: np.ndarray | None = None
+) -> np.ndarray:
+    """The texture, uint8 [height, width, 4], row 0 at v = 0, for colors of components, uint8 [n, 4].
 
+    glass: strength of each component, [n] in 0..1, for a cortex of glass; None for a solid one.
     Raises AlignmentError for any other shape or dtype, or if the layout is for another number of components.
     """
     colors = np.asarray(colors)
@@ -87,16 +102,27 @@ def texture_image(colors: np.ndarray, layout: TextureLayout | None = None) -> np
     layout = layout or texture_layout(len(colors))
     if len(colors) != layout.n_components:
         raise AlignmentError(f"{len(colors)} colors were given for an atlas of {layout.n_components} components")
+    if glass is not None and np.shape(glass) != (len(colors),):
+        raise AlignmentError(f"glass needs one strength a component, [{len(colors)}]; got {list(np.shape(glass))}")
     bands = layout.height // 2
-    image = np.empty((bands, 2, layout.width, 3), dtype=np.float64)
-    image[:, 0] = layout.underlay_sulcus
-    image[:, 1] = layout.underlay_gyrus
     rows = np.zeros((bands * layout.width, 4))
     rows[: len(colors)] = colors
     alpha = (rows[:, 3:] / 255.0).reshape(bands, 1, layout.width, 1)
     shade = np.array([layout.sulcus_shade, 1.0]).reshape(1, 2, 1, 1)
-    image = image * (1.0 - alpha) + rows[:, :3].reshape(bands, 1, layout.width, 3) * alpha * shade
-    return np.floor(image + 0.5).astype(np.uint8).reshape(layout.height, layout.width, 3)
+    underlay = np.array([layout.underlay_sulcus, layout.underlay_gyrus], dtype=np.float64).reshape(1, 2, 1, 3)
+    painted = rows[:, :3].reshape(bands, 1, layout.width, 3) * shade
+    image = np.full((bands, 2, layout.width, 4), 255.0)
+    if glass is None:
+        image[..., :3] = underlay * (1.0 - alpha) + painted * alpha
+    else:
+        weight = np.zeros(bands * layout.width)
+        weight[: len(colors)] = np.clip(np.nan_to_num(glass), 0.0, 1.0)
+        weight = weight.reshape(alpha.shape) * alpha
+        clear = np.array([layout.glass_sulcus, layout.glass_gyrus], dtype=np.float64).reshape(1, 2, 1, 3)
+        least, most = layout.glass_opacity
+        image[..., :3] = clear * (1.0 - weight) + painted * weight
+        image[..., 3:] = 255 * (least + (most - least) * weight)
+    return np.floor(image + 0.5).astype(np.uint8).reshape(layout.height, layout.width, 4)
 
 
 def fold_of_sulcal_depth(sulcal_depth: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ def shared_scene(atlas) -> Iterator[BrainScene]:
 def scene(shared_scene) -> BrainScene:
     shared_scene.show_surface("pial")
     shared_scene.view("lateral_left")
+    shared_scene.show_tracts(None)
     shared_scene.select(None)
     shared_scene.show_borders(False)
     shared_scene.paint(np.zeros((len(shared_scene.atlas.components), 4), dtype=np.uint8))

@@ -357,15 +357,16 @@ def serialized(scene: BrainScene) -> tuple[list[str], dict[str, int]]:
 def test_the_browser_gets_every_actor_and_a_repaint_sends_the_texture_alone(scene):
     scene.select(LEFT_CAP)
     scene.show_borders(True)
+    scene.tracts.place_holder()
     types, before = serialized(scene)
-    assert sum("Actor" in name for name in types) == 5  # cortex, borders, three ribbons of the glow
+    assert sum("Actor" in name for name in types) == 6  # cortex, borders, three ribbons of the glow, tubes
     assert types.count("vtkTexture") == 1
     n_points = scene.mesh.n_points
     assert 2 * n_points in before.values()  # texture coordinates
     scene.paint(PURE)
     _, after = serialized(scene)
     new = {key: size for key, size in after.items() if key not in before}
-    assert list(new.values()) == [3 * scene.layout.width * scene.layout.height]
+    assert list(new.values()) == [4 * scene.layout.width * scene.layout.height]
 
 
 def test_closing_twice_is_harmless(atlas):

@@ -1,5 +1,7 @@
 """Color maps and display ranges: known answers, and what must hold for every range."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,8 @@ from nmri3d.scene.colors import (
     color_map,
     component_colors,
     display_range,
+    scan_color_map,
+    strengths,
 )
 from tests.scene.small_atlas import BIAS, small_table
 
@@ -40,13 +44,22 @@ def scan_of(values, mode="fMRI", signed=False) -> Scan:
     return Scan(mode, values, "units", small_table(), tokens, Provenance("tiny", "0" * 64), signed=signed)
 
 
-@pytest.mark.parametrize("mode", SEQUENTIAL)
+@pytest.mark.parametrize("mode", ["T1", "T2", "fMRI"])
 def test_standard_maps_grow_lighter_in_even_steps(mode):
     light = lightness(color_map(mode).table)
     assert light[-1] - light[0] > 45
     smooth = np.convolve(np.diff(light), np.ones(16) / 16, mode="valid")  # 8-bit rounding hides in a window of 16
     assert smooth.min() > 0.4 * smooth.mean()
     assert smooth.max() < 1.8 * smooth.mean()
+
+
+@pytest.mark.parametrize("variant", ["standard", "colorblind"])
+def test_what_is_usual_for_the_template_stays_dark(variant):
+    table = color_map("FLAIR", variant).table
+    light = lightness(table)
+    assert np.diff(light[::8]).min() > 0  # still, more is lighter
+    assert light[128] < light[0] + 0.3 * (light[-1] - light[0])
+    assert light[230] > light[0] + 0.6 * (light[-1] - light[0])
 
 
 @pytest.mark.parametrize("mode", SEQUENTIAL)
@@ -79,6 +92,22 @@ def test_console_colors_are_on_their_maps():
     assert distance("FLAIR", [0xFF, 0x44, 0x66]) < 24
     assert distance("DTI", [0x44, 0xDD, 0xAA]) < 12
     assert distance("DTI", [0x88, 0x66, 0xFF]) < 24
+
+
+@pytest.mark.parametrize(
+    ("mode", "signed", "expected"),
+    [
+        ("fMRI", False, "fMRI"),
+        ("fMRI", True, "DTI"),
+        ("DTI", True, "DTI"),
+        ("T2", True, "T2"),
+        ("FLAIR", False, "FLAIR"),
+    ],
+)
+def test_signed_changes_take_the_map_of_signs(mode, signed, expected):
+    scan = scan_of(np.ones((1, 11)), mode, signed)
+    for variant in ("standard", "colorblind"):
+        assert scan_color_map(scan, variant).name == color_map(expected, variant).name
 
 
 def test_every_mode_has_both_variants_and_others_are_refused():
@@ -143,6 +172,25 @@ def test_equal_values_get_a_bar_around_them(value, mode):
     assert display.vmin < value < display.vmax
     assert display.fraction(np.array([value]))[0] == pytest.approx(0.5, abs=0.2)
     assert (display.n_below, display.n_above) == (0, 0)
+
+
+def test_a_percentile_has_its_own_scale():
+    values = np.random.default_rng(0).uniform(30, 60, (4, 11))
+    percentile = replace(scan_of(values, "FLAIR"), units="percentile of the template")
+    shown = display_range(percentile)
+    assert (shown.vmin, shown.vmax, shown.scale) == (0.0, 100.0, "linear")
+    assert [label for _, label in shown.ticks()] == ["0", "20", "40", "60", "80", "100"]
+    nats = display_range(replace(percentile, units="nats"))
+    assert nats.vmin > 29
+    beyond = display_range(replace(percentile, values=values * 10))
+    assert beyond.vmax > 100
+
+
+def test_strength_is_the_distance_from_the_quiet_end():
+    assert strengths(np.array([-4.0, -1.0, 0.0, 2.0, 9.0, np.nan]), DisplayRange(-4, 4, "symmetric")).tolist() == (
+        pytest.approx([1.0, 0.25, 0.0, 0.5, 1.0, 0.0])
+    )
+    assert strengths(np.array([0.0, 5.0, np.nan]), DisplayRange(0, 10)).tolist() == pytest.approx([0.0, 0.5, 0.0])
 
 
 def test_whole_numbers_and_zeros_fit_a_log_bar():

@@ -9,6 +9,10 @@ from hypothesis import strategies as st
 
 from nmri3d.errors import AlignmentError, InputError
 from nmri3d.scene.texture import (
+    GLASS_GYRUS,
+    GLASS_LEAST,
+    GLASS_MOST,
+    GLASS_SULCUS,
     MAX_WIDTH,
     SULCUS_SHADE,
     UNDERLAY_GYRUS,
@@ -28,7 +32,7 @@ def sample(image: np.ndarray, u: float, v: float) -> np.ndarray:
     height, width, _ = image.shape
     x, y = u * width - 0.5, v * height - 0.5
     x0, y0 = math.floor(x), math.floor(y)
-    total = np.zeros(3)
+    total = np.zeros(image.shape[2])
     for i, wx in ((x0, 1 - (x - x0)), (x0 + 1, x - x0)):
         for j, wy in ((y0, 1 - (y - y0)), (y0 + 1, y - y0)):
             total += wx * wy * image[min(max(j, 0), height - 1), min(max(i, 0), width - 1)]
@@ -39,7 +43,8 @@ def sample(image: np.ndarray, u: float, v: float) -> np.ndarray:
 def test_image_follows_the_written_formula(n):
     colors, layout = random_colors(n), texture_layout(n)
     image = texture_image(colors)
-    assert image.shape == (layout.height, layout.width, 3)
+    assert image.shape == (layout.height, layout.width, 4)
+    assert (image[..., 3] == 255).all()
     for slot in {0, n // 2, n - 1, n} - {-1}:
         red, green, blue, alpha = (int(c) for c in colors[slot]) if slot < n else (0, 0, 0, 0)
         band, column = slot // layout.width, slot % layout.width
@@ -48,7 +53,33 @@ def test_image_follows_the_written_formula(n):
                 math.floor(u * (1 - alpha / 255) + c * (alpha / 255) * shade + 0.5)
                 for u, c in zip(under, (red, green, blue), strict=True)
             ]
-            np.testing.assert_allclose(image[row, column].astype(int), expected, atol=1)
+            np.testing.assert_allclose(image[row, column, :3].astype(int), expected, atol=1)
+
+
+@pytest.mark.parametrize("n", [1, 302, 9001])
+def test_glass_follows_the_written_formula(n):
+    colors, layout = random_colors(n), texture_layout(n)
+    strength = np.random.default_rng(1).uniform(0, 1, n)
+    image = texture_image(colors, layout, strength)
+    for slot in {0, n // 2, n - 1, n}:
+        red, green, blue, alpha = (int(c) for c in colors[slot]) if slot < n else (0, 0, 0, 0)
+        weight = (strength[slot] if slot < n else 0) * alpha / 255
+        band, column = slot // layout.width, slot % layout.width
+        for row, clear, shade in ((2 * band, GLASS_SULCUS, SULCUS_SHADE), (2 * band + 1, GLASS_GYRUS, 1.0)):
+            expected = [g * (1 - weight) + c * shade * weight for g, c in zip(clear, (red, green, blue), strict=True)]
+            expected.append(255 * (GLASS_LEAST + (GLASS_MOST - GLASS_LEAST) * weight))
+            np.testing.assert_allclose(image[row, column].astype(int), np.floor(np.add(expected, 0.5)), atol=1)
+
+
+def test_glass_is_clear_where_nothing_is_painted_and_colored_where_a_value_is_strong():
+    colors = np.tile(np.uint8([250, 10, 10, 255]), (3, 1))
+    colors[2, 3] = 0
+    image = texture_image(colors, glass=np.array([1.0, 0.0, 1.0]))
+    assert image[1, 0].tolist()[:3] == [250, 10, 10]
+    for slot in (1, 2, 3):  # weak, hidden, the wall
+        assert image[1, slot].tolist()[:3] == list(GLASS_GYRUS)
+        assert image[1, slot, 3] < image[1, 0, 3] < 255
+    np.testing.assert_array_equal(texture_image(colors, glass=np.array([1, np.nan, 1])), image)
 
 
 @given(st.integers(0, 9000), st.integers(-1, 8999), st.floats(0, 1))
@@ -70,8 +101,8 @@ def test_unpainted_components_and_the_wall_show_the_underlay():
     colors[2, 3] = 0
     image = texture_image(colors)
     for slot in (2, 5):
-        assert image[0, slot].tolist() == list(UNDERLAY_SULCUS)
-        assert image[1, slot].tolist() == list(UNDERLAY_GYRUS)
+        assert image[0, slot].tolist() == [*UNDERLAY_SULCUS, 255]
+        assert image[1, slot].tolist() == [*UNDERLAY_GYRUS, 255]
 
 
 def test_wrong_colors_are_refused():
@@ -80,6 +111,8 @@ def test_wrong_colors_are_refused():
             texture_image(wrong)
     with pytest.raises(AlignmentError, match="3 colors"):
         texture_image(random_colors(3), texture_layout(4))
+    with pytest.raises(AlignmentError, match="one strength a component"):
+        texture_image(random_colors(3), glass=np.zeros(2))
     with pytest.raises(InputError):
         texture_layout(-1)
     with pytest.raises(InputError, match="do not fit"):
