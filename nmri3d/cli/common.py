@@ -36,6 +36,10 @@ ModelOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]
 RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
+BackendOption = Annotated[
+    str,
+    typer.Option(help="auto, transformer_lens, nnsight, or ndif to run on NDIF's machines (NDIF_API_KEY is the key)."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AggregationOption = Annotated[str, typer.Option(help="fMRI: l2_norm, max, mean or raw.")]
 StatisticOption = Annotated[
@@ -55,10 +59,13 @@ ASK_ABOVE = 60.0
 """Seconds above which a run asks before it starts."""
 
 
-def load_model(model: str, device: str, dtype: str, revision: str | None, progress: Progress) -> Backend:
+def load_model(model: str, device: str, dtype: str, revision: str | None, backend: str, progress: Progress) -> Backend:
+    """The model of a command's options."""
     from nmri3d.models import load
 
-    return load(model, device=device, dtype=dtype, revision=revision, progress=progress)
+    if backend == "ndif":
+        return load(model, backend="nnsight", remote=True, revision=revision, progress=progress)
+    return load(model, backend=backend, device=device, dtype=dtype, revision=revision, progress=progress)
 
 
 def asking(yes: bool) -> Callable[[float], bool]:

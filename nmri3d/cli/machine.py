@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from nmri3d.cli.common import (
+    BackendOption,
     DeviceOption,
     DtypeOption,
     JsonOption,
@@ -76,19 +77,20 @@ def atlas(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     revision: RevisionOption = None,
+    backend: BackendOption = "auto",
 ) -> None:
     """Lay a model out on the cortex and print how good the map is."""
     with showing_progress() as progress:
         from nmri3d.atlas import Atlas
 
-        backend = load_model(model, device, dtype, revision, progress)
+        loaded = load_model(model, device, dtype, revision, backend, progress)
         progress(0.8, "dividing the cortex")
-        built = Atlas.build(backend, layout=layout, area=area, resolution=resolution)
+        built = Atlas.build(loaded, layout=layout, area=area, resolution=resolution)
     if as_json:
         print(json.dumps({name: json_number(value) for name, value in built.quality.items()}))
         return
     print(
-        f"{backend.info.title}: {len(backend.components.cortical)} components on {len(built.faces):,} faces, layout {layout}"
+        f"{loaded.info.title}: {len(loaded.components.cortical)} components on {len(built.faces):,} faces, layout {layout}"
     )
     for name, value in built.quality.items():
         print(f"  {name:<34} {value:.6g}")

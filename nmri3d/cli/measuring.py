@@ -13,6 +13,7 @@ import typer
 
 from nmri3d.cli.common import (
     AtOption,
+    BackendOption,
     CorruptOption,
     DeviceOption,
     DtypeOption,
@@ -63,14 +64,15 @@ def perturb(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     revision: RevisionOption = None,
+    backend: BackendOption = "auto",
 ) -> None:
     """Silence, amplify or replace components, and compare the answer and every activation."""
     edits = [parse_edit(text, source=source, seed=seed) for text in edit]
     with showing_progress() as progress:
         from nmri3d.perturbation import perturb as run
 
-        backend = load_model(model, device, dtype, revision, progress)
-        result = run(backend, prompt, edits, k=max(top, 5), progress=progress)
+        loaded = load_model(model, device, dtype, revision, backend, progress)
+        result = run(loaded, prompt, edits, k=max(top, 5), progress=progress)
     _save(result, out)
     print(json.dumps(_comparison_json(result)) if as_json else _comparison_text(result, top))
 
@@ -98,14 +100,15 @@ def trace(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     revision: RevisionOption = None,
+    backend: BackendOption = "auto",
 ) -> None:
     """Causal tracing: which layer and position, restored, brings the answer back. Noise where no prompt is given to compare."""
     with showing_progress() as progress:
         from nmri3d.perturbation import trace as run
 
-        backend = load_model(model, device, dtype, revision, progress)
+        loaded = load_model(model, device, dtype, revision, backend, progress)
         result = run(
-            backend,
+            loaded,
             prompt,
             corrupt,
             target=target,
@@ -144,14 +147,15 @@ def sweep(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     revision: RevisionOption = None,
+    backend: BackendOption = "auto",
 ) -> None:
     """Take every component away, one at a time, and measure what the answer loses. Exact."""
     with showing_progress() as progress:
         from nmri3d.perturbation import ablate_all
 
-        backend = load_model(model, device, dtype, revision, progress)
+        loaded = load_model(model, device, dtype, revision, backend, progress)
         result = ablate_all(
-            backend,
+            loaded,
             prompt,
             target=target,
             foil=foil,
@@ -176,13 +180,14 @@ def lens(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     revision: RevisionOption = None,
+    backend: BackendOption = "auto",
 ) -> None:
     """The logit lens: which next token each layer's residual stands for."""
     with showing_progress() as progress:
         from nmri3d.scans.logit_lens import logit_lens
 
-        backend = load_model(model, device, dtype, revision, progress)
-        table = logit_lens(backend, prompt, k=k, progress=progress)
+        loaded = load_model(model, device, dtype, revision, backend, progress)
+        table = logit_lens(loaded, prompt, k=k, progress=progress)
     if as_json:
         names = ("tokens", "labels", "sites", "layers", "token_ids", "texts", "probabilities", "kl", "entropy")
         print(json.dumps({name: json_list(getattr(table, name)) for name in names}))
@@ -208,17 +213,18 @@ def generate(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     revision: RevisionOption = None,
+    backend: BackendOption = "auto",
 ) -> None:
     """Let the model write on, scanning each token as it comes: a line a token, with its strongest component."""
     with showing_progress() as progress:
         from nmri3d.scans.generation import Generation
 
-        backend = load_model(model, device, dtype, revision, progress)
-        generation = Generation(backend, prompt, tokens, temperature=temperature, seed=seed)
+        loaded = load_model(model, device, dtype, revision, backend, progress)
+        generation = Generation(loaded, prompt, tokens, temperature=temperature, seed=seed)
     import numpy as np
 
     while not generation.done:
-        step = generation.step(backend)
+        step = generation.step(loaded)
         values = np.nan_to_num(step.scan.values[-1], nan=-1)
         best = int(values.argmax())
         record = asdict(step.token) | {"strongest": step.scan.components.ids[best], "value": float(values[best])}
@@ -242,25 +248,26 @@ def bench(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     revision: RevisionOption = None,
+    backend: BackendOption = "auto",
 ) -> None:
     """Validation reports: measured on this machine, printed as they come out."""
     if not (faithfulness or flair or stories):
         raise InputError("choose a report: --faithfulness, --flair or --stories (several at once if you like)")
     reports: dict[str, Any] = {}
     with showing_progress() as progress:
-        backend = load_model(model, device, dtype, revision, progress)
+        loaded = load_model(model, device, dtype, revision, backend, progress)
         if faithfulness:
             from nmri3d.bench.faithfulness import faithfulness_report
 
-            reports["faithfulness"] = faithfulness_report(backend, progress=progress)
+            reports["faithfulness"] = faithfulness_report(loaded, progress=progress)
         if flair:
             from nmri3d.bench.flair import evaluate
 
-            reports["flair"] = evaluate(backend, progress=progress)
+            reports["flair"] = evaluate(loaded, progress=progress)
         if stories:
             from nmri3d.bench.stories import stories_report
 
-            reports["stories"] = stories_report(backend, progress=progress)
+            reports["stories"] = stories_report(loaded, progress=progress)
     if as_json:
         print(json.dumps({name: report.as_record() for name, report in reports.items()}))
     else:

@@ -11,6 +11,7 @@ import typer
 
 from nmri3d.cli.common import (
     AtOption,
+    BackendOption,
     CorruptOption,
     DeviceOption,
     DtypeOption,
@@ -73,6 +74,7 @@ def scan(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     revision: RevisionOption = None,
+    backend: BackendOption = "auto",
 ) -> None:
     """Scan a model and list its strongest components."""
     circuit: dict[str, Any] = {
@@ -90,8 +92,8 @@ def scan(
     with showing_progress() as progress:
         from nmri3d.scans import scan as run_scan
 
-        backend = load_model(model, device, dtype, revision, progress)
-        result = run_scan(backend, prompt=prompt, progress=progress, **options)
+        loaded = load_model(model, device, dtype, revision, backend, progress)
+        result = run_scan(loaded, prompt=prompt, progress=progress, **options)
     if out is not None:
         path = result.save(out)
         print(f"Saved to {path}", file=sys.stderr)
@@ -132,6 +134,7 @@ def screenshot(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     revision: RevisionOption = None,
+    backend: BackendOption = "auto",
 ) -> None:
     """Write a picture of a scan, for a paper or a talk."""
     from nmri3d.scene.colors import color_map
@@ -152,10 +155,10 @@ def screenshot(
         from nmri3d.jupyter import Brain
         from nmri3d.scans import scan as run_scan
 
-        backend = load_model(model, device, dtype, revision, progress)
-        result = run_scan(backend, prompt=prompt, progress=progress, **options)
+        loaded = load_model(model, device, dtype, revision, backend, progress)
+        result = run_scan(loaded, prompt=prompt, progress=progress, **options)
         progress(0.9, "drawing")
-        with Brain(backend, surface=surface) as brain:
+        with Brain(loaded, surface=surface) as brain:
             brain.show(result, token=token, colors=colors).view(view).select(select)
             written = brain.screenshot(
                 path, size=width_height, dpi=dpi, transparent=transparent, color_bar=color_bar, header=header

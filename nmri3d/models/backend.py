@@ -250,6 +250,19 @@ class Backend(Protocol):
         """
         ...
 
+    def attention_moved(
+        self,
+        recording: Recording,
+        layer: int,
+        inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        head: int,
+    ) -> torch.Tensor:
+        """How the whole write of an attention changes, float32 [steps, d_model], when one head reads other residuals.
+
+        inputs as in `reread`, of that head alone; the other heads stay as recorded, a post-norm acts on what results.
+        """
+        ...
+
     def mlp_of(self, layer: int, residual: torch.Tensor) -> torch.Tensor:
         """What the MLP of a layer writes, float32 [steps, d_model], when it reads a residual [steps, d_model]."""
         ...

@@ -27,6 +27,8 @@ import torch
 from nmri3d.errors import UnsupportedModelError
 from nmri3d.models.backend import Metric
 from nmri3d.models.blocks import attention_of_normed, attention_write, mlp_write
+from nmri3d.models.norms import frozen_norm
+from nmri3d.models.passes import Passes
 from nmri3d.models.projections import ProjectionRows
 from nmri3d.models.recording import Recording
 from nmri3d.models.sites import Block, ModuleMap, wide
@@ -41,11 +43,10 @@ SPLIT_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class ReaderGradients:
-    """dm/d(input) of the readers of one block, float32: q, k, v [heads, T, d_model], mlp [T, d_model]."""
+    """dm/d(input) of the readers of one block, float32: attention [3, heads, T, d_model], mlp [T, d_model]."""
 
-    q: torch.Tensor
-    k: torch.Tensor
-    v: torch.Tensor
+    attention: torch.Tensor
+    """Of the query, key and value inputs, in this order."""
     mlp: torch.Tensor
 
 
@@ -54,11 +55,13 @@ def graph_bytes(n_steps: int, modules: ModuleMap, n_heads: int, d_model: int, d_
     return 4 * n_steps * len(modules.blocks) * (16 * d_model + 5 * d_mlp + 4 * n_heads * n_steps)
 
 
-def stream_gradients_of_graph(stream: Sequence[torch.Tensor | None], metric: Metric) -> list[torch.Tensor | None]:
+def stream_gradients_of_graph(
+    passes: Passes, stream: Sequence[torch.Tensor | None], metric: Metric
+) -> list[torch.Tensor | None]:
     """Gradients [T, d_model] at every point of a stream [1, T, d_model] that was recorded with its graph."""
     points = [index for index, residual in enumerate(stream) if residual is not None]
     value = metric(stream[-1][0])  # type: ignore[index]  # the last point is always there
-    found = torch.autograd.grad(value, [stream[index] for index in points])  # type: ignore[arg-type]
+    found = passes.gradients(value, [stream[index] for index in points])  # type: ignore[misc]
     gradients: list[torch.Tensor | None] = [None] * len(stream)
     for index, gradient in zip(points, found, strict=True):
         gradients[index] = gradient[0]
@@ -108,20 +111,25 @@ def reader_gradients(
     group = len(parts[0].rows) // len(parts[1].rows)
     normed = x if block.norm_before_attn is None else block.norm_before_attn.forward(x)
     taken = _projection_gradients(block, normed, arguments, output, parts, gradient, group)
-    inputs = [
-        torch.bmm(features, part.weight.repeat_interleave(len(features) // len(part.rows), dim=0).to(features.dtype))
-        for features, part in zip(taken, parts, strict=True)
-    ]
-    q, k, v = _through_norm(block, x, torch.cat(inputs)).chunk(3)
+    heads, n_steps = len(output.w_o), len(x)
+    inputs = gradient.new_empty(3, heads, n_steps, x.shape[-1])
+    for slot, (features, part) in enumerate(zip(taken, parts, strict=True)):
+        by_projected_head = features.unflatten(0, (len(part.rows), -1)).flatten(1, 2)
+        torch.bmm(
+            by_projected_head, part.weight.to(features.dtype), out=inputs[slot].view(len(part.rows), -1, x.shape[-1])
+        )
+    if block.norm_before_attn is not None:
+        inputs = frozen_norm(block.norm_before_attn, x).pull_back(inputs)
+    attention = wide(inputs)
     mlp = _mlp_gradient(block, x, after) if middle is None else wide(middle - after)
     direct = after + mlp if middle is None else middle
-    missing = float((before - direct - q.sum(0) - k.sum(0) - v.sum(0)).norm() / before.norm().clamp_min(1e-30))
+    missing = float((before - direct - attention.sum((0, 1))).norm() / before.norm().clamp_min(1e-30))
     if not missing <= SPLIT_TOLERANCE:
         raise UnsupportedModelError(
             f"the query, key and value inputs of {type(block.attn).__name__} do not account for its gradient (relative "
             f"error {missing:.1e}); its attention reads in a way that nmri3d does not know, so edges would be wrong"
         )
-    return ReaderGradients(q, k, v, mlp)
+    return ReaderGradients(attention, mlp)
 
 
 def _projection_gradients(
@@ -135,55 +143,58 @@ def _projection_gradients(
 ) -> list[torch.Tensor]:
     """dm/d(features) of Q, K and V, each [heads, T, d_head], keys and values as each query head takes them.
 
-    The attention runs as a batch of `group` copies; in copy g only the g-th query head of each group passes its gradient
-    on, so that what reaches a shared K/V head is that query head's part alone.
+    The attention between its projections runs as a batch of `group` copies; in copy g only the g-th query head of each
+    group passes its gradient on, so that what reaches a shared K/V head is that query head's part alone.
     """
-    n_heads, d_head = len(output.w_o), output.w_o.shape[1]
+    n_heads = len(output.w_o)
     leaves: dict[Any, torch.Tensor] = {}
+    outputs: list[torch.Tensor] = []
+
+    def one_copy(module: Any, args: tuple[Any, ...]) -> Any:
+        return (args[0][:1], *args[1:])
 
     def cut(module: Any, args: Any, features: torch.Tensor) -> torch.Tensor:
-        leaves[module] = features.detach().requires_grad_()
+        leaves[module] = features.detach().repeat(group, 1, 1).requires_grad_()
         return leaves[module]
 
-    passes = torch.eye(group, dtype=torch.bool, device=normed.device).repeat(1, n_heads // group)
+    def keep(module: Any, args: tuple[Any, ...]) -> Any:
+        outputs.append(args[0])
+        return (args[0][:1, :1], *args[1:])  # what is projected from here on is not looked at
 
-    def only_one_of_the_group(module: Any, args: tuple[Any, ...]) -> Any:
-        heads = args[0].unflatten(-1, (n_heads, d_head))
-        return (torch.where(passes[:, None, :, None], heads, heads.detach()).flatten(-2), *args[1:])
-
-    handles = [module.register_forward_hook(cut) for module in dict.fromkeys(part.module for part in parts)]
-    handles.append(block.attn_out.register_forward_pre_hook(only_one_of_the_group))
+    handles: list[Any] = [block.attn_out.register_forward_pre_hook(keep)]
+    for module in dict.fromkeys(part.module for part in parts):
+        handles += [module.register_forward_pre_hook(one_copy), module.register_forward_hook(cut)]
     try:
         with torch.enable_grad():
-            copies = normed.expand(group, -1, -1)
-            write = attention_of_normed(block, copies, arguments)
-            found = torch.autograd.grad(write, list(leaves.values()), gradient.expand_as(write))
+            attention_of_normed(block, normed.expand(group, -1, -1), arguments)
+            at_heads = _through_output(block, output, outputs[0][0].detach(), gradient)
+            passes = torch.eye(group, dtype=torch.bool, device=normed.device).repeat(1, n_heads // group)
+            taken = (at_heads * passes[:, None, :, None]).flatten(-2)
+            found = torch.autograd.grad(outputs[0], list(leaves.values()), taken)
     finally:
         for handle in handles:
             handle.remove()
     gradients = dict(zip(leaves, found, strict=True))
-    taken = []
+    by_head = []
     for part in parts:
         features = gradients[part.module][:, :, part.rows.to(gradient.device)].permute(
             2, 0, 1, 3
         )  # heads, copies, T, d_head
         # a query head takes part in one copy only; a K/V head takes each copy's gradient as that query head's
-        taken.append(features.sum(1) if len(part.rows) == n_heads else features.flatten(0, 1))
-    return taken
+        by_head.append(features.sum(1) if len(part.rows) == n_heads else features.flatten(0, 1))
+    return by_head
+
+
+def _through_output(block: Block, output: OutputWeights, heads: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """A gradient [T, d_model] at what attention writes, pulled back to the outputs of its heads, [T, heads, d_head]."""
+    if block.norm_after_attn is not None:
+        with torch.no_grad():
+            gradient = frozen_norm(block.norm_after_attn, block.attn_out.forward(heads)).pull_back(gradient)
+    pulled = gradient.to(output.w_o.dtype) @ output.w_o.flatten(0, 1).T
+    return pulled.unflatten(-1, output.w_o.shape[:2])
 
 
 def _mlp_gradient(block: Block, x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         return wide(torch.autograd.grad(mlp_write(block, leaf[None])[0], leaf, gradient)[0])
-
-
-def _through_norm(block: Block, x: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
-    """Gradients [readers, T, d_model] at the normed input, pulled back to the residual; float32."""
-    if block.norm_before_attn is None:
-        return wide(gradients)
-    with torch.enable_grad():
-        copies = x.detach().expand(len(gradients), -1, -1).requires_grad_()
-        normed = block.norm_before_attn.forward(copies)
-        (pulled,) = torch.autograd.grad(normed, copies, gradients.to(normed.dtype))
-    return wide(pulled)

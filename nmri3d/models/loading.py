@@ -5,23 +5,23 @@ with eager attention (so that patterns can be read). On the CPU the default is f
 half precision is slow there and rounds; on a GPU the default is the checkpoint's own type. Weights come from safetensors
 or GGUF, never from pickle. Everything that can be refused without reading weights is refused first (`preflight`).
 
-Left out: running the model and checking that its components add up (`transformer_lens`).
+Left out: running the model and checking that its components add up (`transformer`).
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nmri3d.errors import InputError, ModelNotFoundError, ModelTooLargeError
+from nmri3d.errors import InputError, ModelNotFoundError, ModelTooLargeError, UnsupportedModelError
 from nmri3d.models import budget, devices, huggingface, preflight
 from nmri3d.models.backend import Backend, Progress, no_progress
 from nmri3d.models.devices import DTYPES
 from nmri3d.models.locate import locate
 from nmri3d.models.progress import part
 
-BACKENDS = ("auto", "transformer_lens")
+BACKENDS = ("auto", "transformer_lens", "nnsight")
 PHANTOM_GROUP = "nmri3d.phantoms"
 """Entry points of this group are callables `(*, device, progress) -> Backend`, named as what stands after "phantom:"."""
 
@@ -57,13 +57,18 @@ def load(
     revision: str | None = None,
     token: str | None = None,
     trust_remote_code: bool = False,
+    remote: bool = False,
     progress: Progress = no_progress,
 ) -> Backend:
     """Load a model, check it, and return what the scans run on.
 
     name     "smollm2-135m" (always the same hash-pinned weights, never asked from the hub), a Hugging Face id, a folder,
              a .gguf file, or "phantom:<name>"
-    backend  "auto" or "transformer_lens"
+    backend  "auto" (TransformerLens, and nnsight for an architecture that it has no adapter for), "transformer_lens" or
+             "nnsight"
+    remote   run the passes on NDIF (https://ndif.us) and load no weights, with backend "nnsight" or "auto"; the key is the
+             environment variable NDIF_API_KEY, or nnsight's own configuration. What then can be measured is told in
+             `nmri3d.models.remote`
     device   "auto" (cuda, else mps, else cpu), or a torch device; a GPU without room falls back to the CPU with a warning
     dtype    "auto" (float32 on the CPU, the checkpoint's own on a GPU), "float32", "float16" or "bfloat16"
     token    Hugging Face token for gated models; by default HF_TOKEN, or the one that `hf auth login` stored
@@ -72,12 +77,20 @@ def load(
     """
     if backend not in BACKENDS:
         raise InputError(f"there is no backend {backend!r}; choose one of {', '.join(BACKENDS)}")
+    if remote:
+        from nmri3d.models.remote import load_remote
+
+        if backend == "transformer_lens" or (device, dtype) != ("auto", "auto") or trust_remote_code:
+            raise InputError(
+                "a remote model runs through nnsight, where and as NDIF keeps it; leave out backend, device, dtype and "
+                "trust_remote_code, or load it here without remote=True"
+            )
+        return load_remote(name, revision=revision, token=token, progress=progress)
     if isinstance(name, str) and name.startswith("phantom:"):
         return _load_phantom(name.removeprefix("phantom:"), device=device, progress=progress)
-    from nmri3d.models.transformer_lens import TransformerLensBackend
-
     checkpoint = load_checkpoint(
         name,
+        backend=backend,
         device=device,
         dtype=dtype,
         revision=revision,
@@ -85,12 +98,38 @@ def load(
         trust_remote_code=trust_remote_code,
         progress=part(progress, 0.0, 0.8),
     )
-    return TransformerLensBackend(checkpoint, progress=part(progress, 0.8, 1.0))
+    return open_checkpoint(checkpoint, backend, progress=part(progress, 0.8, 1.0))
+
+
+def open_checkpoint(checkpoint: Checkpoint, backend: str = "auto", *, progress: Progress = no_progress) -> Backend:
+    """The backend for a loaded checkpoint; a model that does not pass its checks is refused (UnsupportedModelError)."""
+    from nmri3d.models.adapter_facts import module_paths
+
+    if backend != "nnsight":
+        try:
+            module_paths(checkpoint.hf_model)
+        except UnsupportedModelError:
+            if backend == "transformer_lens":
+                raise
+            note = (
+                f"TransformerLens has no adapter for {type(checkpoint.hf_model).__name__}, so nnsight runs it; its parts were "
+                "found by watching a pass, and checked"
+            )
+            checkpoint = replace(checkpoint, warnings=(*checkpoint.warnings, note))
+            backend = "nnsight"
+    if backend == "nnsight":
+        from nmri3d.models.nnsight_backend import NnsightBackend
+
+        return NnsightBackend(checkpoint, progress=progress)
+    from nmri3d.models.transformer_lens import TransformerLensBackend
+
+    return TransformerLensBackend(checkpoint, progress=progress)
 
 
 def load_checkpoint(
     name: str | os.PathLike[str],
     *,
+    backend: str = "auto",
     device: str = "auto",
     dtype: str = "auto",
     revision: str | None = None,
@@ -117,6 +156,8 @@ def load_checkpoint(
     )
     progress(0.6, f"starting transformers and checking {location.title}")
     facts = preflight.inspect(location.folder, location.gguf, trust_remote_code=trust_remote_code)
+    if backend == "transformer_lens":
+        preflight.require_adapter(facts.architecture)
     size = (location.title, facts.n_params, facts.dtype)
     chosen = place(*size)
 

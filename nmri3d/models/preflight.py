@@ -123,8 +123,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 def check_architecture(config: dict[str, Any], where: object, *, trust_remote_code: bool) -> tuple[str, bool]:
     """Architecture name of a config, and whether it needs the checkpoint's own code.
 
-    Raises UnsupportedModelError for what is no decoder-only language model, what TransformerLens has no adapter for, and
-    what needs code that was not allowed.
+    Raises UnsupportedModelError for what is no decoder-only language model, what neither TransformerLens has an adapter for
+    nor `discovery` finds the parts of, and what needs code that was not allowed.
     """
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -150,18 +150,36 @@ def check_architecture(config: dict[str, Any], where: object, *, trust_remote_co
             else f"transformers {_version('transformers')} does not know the model type {model_type!r} "
             f"({architecture}); upgrade transformers, or choose a supported model: {_examples()}"
         )
-    supported = supported_architectures() - _BIDIRECTIONAL
-    if architecture not in supported:
-        raise UnsupportedModelError(
-            f"the architecture {architecture} is not supported: TransformerLens {_version('transformer-lens')} has "
-            f"adapters for {len(supported)} others, such as {_examples()}"
-        )
+    if architecture not in supported_architectures() and not needs_code:
+        _check_parts(architecture, config)
     if needs_code and not trust_remote_code:
         raise UnsupportedModelError(
             f"{architecture} runs only with Python code that comes with the checkpoint {where}; read that code, and if "
             "you trust it, load with trust_remote_code=True"
         )
     return architecture, needs_code
+
+
+def require_adapter(architecture: str) -> None:
+    """Raise UnsupportedModelError for an architecture that TransformerLens has no adapter for."""
+    if architecture not in supported_architectures():
+        raise UnsupportedModelError(
+            f"TransformerLens {_version('transformer-lens')} has no adapter for {architecture}; load it with "
+            "backend='nnsight', or leave the choice to backend='auto'"
+        )
+
+
+def _check_parts(architecture: str, config: dict[str, Any]) -> None:
+    """Raise UnsupportedModelError for an architecture whose parts are not found in a model of it without weights."""
+    from nmri3d.models import discovery
+
+    try:
+        discovery.check_skeleton(config)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(
+            f"the architecture {architecture} is not supported: TransformerLens {_version('transformer-lens')} has no "
+            f"adapter for it (it has {len(supported_architectures())} others), and {error}"
+        ) from error
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -276,8 +294,7 @@ def inspect_gguf(file: Path) -> Preflight:
             f"transformers {_version('transformers')} cannot read the GGUF file {file} ({error}); "
             "use the safetensors version of the model"
         ) from error
-    names = {"model_type": config.model_type, "architectures": config.architectures}
-    architecture, _ = check_architecture(names, file, trust_remote_code=False)
+    architecture, _ = check_architecture(config.to_dict(), file, trust_remote_code=False)
     common = types.most_common(1)[0][0]
     plain = _DTYPES.get(common)
     return Preflight(architecture, types.total(), plain or "float32", quantized="" if plain else common)

@@ -27,33 +27,50 @@ class ProjectionRows:
 
     @property
     def weight(self) -> torch.Tensor:
-        """[heads, d_head, d_in]: what each head's features read, a copy where the family interleaves them."""
-        weight = weight_of(self.module)
-        by_output = weight.T if type(self.module).__name__ == "Conv1D" else weight
-        return by_output[self.rows.to(weight.device)]
+        """[heads, d_head, d_in]: what each head's features read, a view of the live weight."""
+        by_output = by_input(self.module).T
+        n_heads, d_head = self.rows.shape
+        first, step = int(self.rows[0, 0]), int(self.rows[1, 0] - self.rows[0, 0]) if n_heads > 1 else d_head
+        of_row, of_column = by_output.stride()
+        return by_output.as_strided(
+            (n_heads, d_head, by_output.shape[1]),
+            (step * of_row, of_row, of_column),
+            by_output.storage_offset() + first * of_row,
+        )
+
+
+def by_input(module: nn.Module) -> torch.Tensor:
+    """The live weight of a projection as [in, out]; GPT-2's Conv1D keeps it so, Linear transposed."""
+    weight = weight_of(module)
+    return weight if type(module).__name__ == "Conv1D" else weight.T
+
+
+def is_projection(module: nn.Module) -> bool:
+    """Whether a module multiplies by one matrix: Linear, or GPT-2's Conv1D."""
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def projections(attn: nn.Module, n_heads: int, n_kv_heads: int, d_head: int) -> tuple[ProjectionRows, ...]:
     """Q, K and V of an attention module. Raises UnsupportedModelError for one that keeps them in another way."""
-    parts = dict(attn.named_children())
+    parts = {name: part for name, part in attn.named_children() if is_projection(part)}
     q, kv = n_heads * d_head, n_kv_heads * d_head
+    whole = {name: by_input(part).shape[1] for name, part in parts.items()}
 
-    def side_by_side(module: nn.Module) -> tuple[ProjectionRows, ...]:
-        features = torch.arange(q + 2 * kv)
-        return tuple(ProjectionRows(module, part.unflatten(0, (-1, d_head))) for part in features.split([q, kv, kv]))
-
-    if {"q_proj", "k_proj", "v_proj"} <= parts.keys():
+    if [whole.get(name) for name in ("q_proj", "k_proj", "v_proj")] == [q, kv, kv]:
         return tuple(
-            ProjectionRows(parts[name], torch.arange(width).unflatten(0, (-1, d_head)))
-            for name, width in (("q_proj", q), ("k_proj", kv), ("v_proj", kv))
+            ProjectionRows(parts[name], torch.arange(whole[name]).unflatten(0, (-1, d_head)))
+            for name in ("q_proj", "k_proj", "v_proj")
         )
     for name in ("c_attn", "qkv_proj"):
-        if name in parts:
-            return side_by_side(parts[name])
-    if "query_key_value" in parts and n_kv_heads == n_heads:
+        if whole.get(name) == q + 2 * kv:
+            features = torch.arange(q + 2 * kv)
+            return tuple(
+                ProjectionRows(parts[name], part.unflatten(0, (-1, d_head))) for part in features.split([q, kv, kv])
+            )
+    if whole.get("query_key_value") == 3 * q and n_kv_heads == n_heads:
         by_head = torch.arange(3 * q).reshape(n_heads, 3, d_head)
         return tuple(ProjectionRows(parts["query_key_value"], by_head[:, slot]) for slot in range(3))
     raise UnsupportedModelError(
         f"{type(attn).__name__} keeps its query, key and value projections in a way that nmri3d does not know "
-        f"({', '.join(parts)}), so edges cannot be measured; node scores can"
+        f"({', '.join(parts)}), so neither edges nor its weights can be shown; other scans can"
     )

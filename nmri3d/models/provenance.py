@@ -11,7 +11,7 @@ from typing import Any
 from nmri3d.models.backend import Backend
 from nmri3d.results import Provenance
 
-_RECORDED = ("nmri3d", "torch", "transformers", "transformer-lens", "numpy")
+_RECORDED = ("nmri3d", "torch", "transformers", "transformer-lens", "nnsight", "numpy")
 
 
 def provenance(

@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import linear
 
 from nmri3d.models.backend import DirectReadout
+from nmri3d.models.norms import frozen_norm
 from nmri3d.models.sites import ModuleMap, bias_of, weight_of, wide
 
 
@@ -45,26 +46,14 @@ class Readout:
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
     def direct(self, residual: torch.Tensor, tokens: torch.Tensor) -> DirectReadout:
-        """The readout of k tokens as a linear map of one residual [d_model], the scale of the final norm frozen.
-
-        Where the norm centers, it is linear in the centered residual, and so in the residual. Its gain is seen on a
-        vector of mean 0 and mean square 1, its scale by comparing what it gives with what it was given.
-        """
+        """The readout of k tokens as a linear map of one residual [d_model], the scale of the final norm frozen."""
         tokens = tokens.to(residual.device)
-        norm, weight = self._modules.final_norm, self._weight[tokens]
-        shift = bias_of(norm)
-        width, centers = residual.shape[-1], isinstance(norm, torch.nn.LayerNorm)
-        probe = torch.ones(width, dtype=weight.dtype, device=weight.device)
-        probe[1::2] = -1  # width is even; an RMS norm does not mind the sign
-        offset = torch.zeros_like(probe) if shift is None else shift
-        gain = wide((norm.forward(probe[None])[0] - offset) * probe)
-        centered = wide(residual - residual.mean() if centers else residual)
-        normed = wide(self.normed(residual) - offset)
-        scale = torch.linalg.vector_norm(normed) / torch.linalg.vector_norm(centered * gain)
-        directions = wide(weight) * gain * scale
-        if centers:
+        weight = wide(self._weight[tokens])
+        norm = frozen_norm(self._modules.final_norm, residual)
+        directions = weight * norm.gain * norm.scale
+        if norm.centers:
             directions = directions - directions.mean(dim=-1, keepdim=True)
-        constant = wide(weight) @ wide(offset)
+        constant = weight @ norm.bias
         if self._bias is not None:
             constant = constant + wide(self._bias[tokens])
         return DirectReadout(directions, constant)

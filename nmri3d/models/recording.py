@@ -9,14 +9,13 @@ Left out: attention patterns and neuron activations, which are read by an ordina
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from nmri3d.models.sites import ModuleMap
+from nmri3d.models.passes import Act, Tap
+from nmri3d.models.sites import Block, ModuleMap
 from nmri3d.models.writes import OutputWeights, post_norm_scale
 
 
@@ -106,9 +105,8 @@ def cache_argument(arguments: dict[str, Any]) -> str:
     return "layer_past" if "layer_past" in arguments else "past_key_values"
 
 
-@contextmanager
-def recording_hooks(modules: ModuleMap, outputs: list[OutputWeights]) -> Iterator[Recording]:
-    """Hooks that fill a Recording during one forward pass of the body; removed whatever happens.
+def recording_taps(modules: ModuleMap, outputs: list[OutputWeights]) -> tuple[Recording, list[Tap]]:
+    """An empty Recording, and the taps that fill it during one forward pass of the body.
 
     Its tensors keep their batch axis of one, since a gradient belongs to the tensor that went on; see `unbatched`.
     """
@@ -127,65 +125,51 @@ def recording_hooks(modules: ModuleMap, outputs: list[OutputWeights]) -> Iterato
         scales=empty(n_layers),
         arguments=empty(n_layers),
     )
-    handles: list[Any] = []
-    try:
-        handles.append(modules.final_norm.register_forward_pre_hook(_keep_first(kept.stream, 2 * n_layers)))
-        for layer, block in enumerate(modules.blocks):
-            handles.append(block.block.register_forward_pre_hook(_keep_first(kept.stream, 2 * layer), with_kwargs=True))
-            if not modules.parallel:
-                place = _keep_first(kept.stream, 2 * layer + 1)
-                handles.append((block.norm_before_mlp or block.mlp).register_forward_pre_hook(place, with_kwargs=True))
-            handles += _attention_hooks(kept, layer, block, len(outputs[layer].w_o))
-            for written, place in (
-                (block.norm_after_attn or block.attn_out, kept.attention),
-                (block.norm_after_mlp or block.mlp_out, kept.mlps),
-            ):
-                handles.append(written.register_forward_hook(_keep_output(place, layer)))
-        yield kept
-    finally:
-        for handle in handles:
-            handle.remove()
+    taps = [Tap(modules.final_norm, "input", _keep(kept.stream, 2 * n_layers))]
+    for layer, block in enumerate(modules.blocks):
+        taps.append(Tap(block.block, "input", _keep(kept.stream, 2 * layer)))
+        if not modules.parallel:
+            taps.append(Tap(block.norm_before_mlp or block.mlp, "input", _keep(kept.stream, 2 * layer + 1)))
+        taps += _attention_taps(kept, layer, block, outputs[layer])
+        taps.append(Tap(block.norm_after_attn or block.attn_out, "output", _keep(kept.attention, layer)))
+        taps.append(Tap(block.norm_after_mlp or block.mlp_out, "output", _keep(kept.mlps, layer)))
+    return kept, taps
 
 
-def _keep_first(place: list[Any], index: int) -> Any:
-    def keep(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
-        place[index] = args[0] if args else (kwargs or {})["hidden_states"]
+def _keep(place: list[Any], index: int) -> Act:
+    def keep(passing: torch.Tensor) -> None:
+        place[index] = passing
 
     return keep
 
 
-def _keep_output(place: list[Any], index: int) -> Any:
-    def keep(module: Any, args: Any, output: torch.Tensor) -> None:
-        place[index] = output
-
-    return keep
-
-
-def _attention_hooks(kept: Recording, layer: int, block: Any, n_heads: int) -> list[Any]:
+def _attention_taps(kept: Recording, layer: int, block: Block, output: OutputWeights) -> list[Tap]:
     cache = KeptKeysValues()
 
-    def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        others = {name: value for name, value in kwargs.items() if name != "hidden_states"}
+    def arguments(others: dict[str, Any]) -> dict[str, Any]:
         kept.arguments[layer] = others
-        return args, {**kwargs, cache_argument(others): cache}
+        return {cache_argument(others): cache}
 
-    def after(module: Any, args: tuple[Any, ...], output: Any) -> None:
+    def computed(passing: Any) -> None:
         assert cache.keys is not None, "the attention module ignored its cache"
         assert cache.values is not None
         kept.keys[layer], kept.values[layer] = cache.keys, cache.values
 
-    def heads(module: Any, args: tuple[Any, ...]) -> None:
-        kept.heads[layer] = args[0].unflatten(-1, (n_heads, -1))
+    def heads(passing: torch.Tensor) -> None:
+        kept.heads[layer] = passing.unflatten(-1, (len(output.w_o), -1))
 
-    handles = [
-        block.attn.register_forward_pre_hook(before, with_kwargs=True),
-        block.attn.register_forward_hook(after),
-        block.attn_out.register_forward_pre_hook(heads),
+    taps = [
+        Tap(block.attn, "arguments", arguments),
+        Tap(block.attn, "output", computed),
+        Tap(block.attn_out, "input", heads),
     ]
-    if block.norm_after_attn is not None:
+    gain = output.gain
+    if gain is not None:
+        assert block.norm_after_attn is not None
+        unnormed: list[torch.Tensor] = []
 
-        def scale(module: Any, args: tuple[Any, ...], output: Any) -> None:
-            kept.scales[layer] = post_norm_scale(module, args[0][0].detach(), output[0].detach())
+        def scale(passing: torch.Tensor) -> None:
+            kept.scales[layer] = post_norm_scale(gain, unnormed.pop().detach()[0], passing.detach()[0])
 
-        handles.append(block.norm_after_attn.register_forward_hook(scale))
-    return handles
+        taps += [Tap(block.norm_after_attn, "input", unnormed.append), Tap(block.norm_after_attn, "output", scale)]
+    return taps

@@ -28,7 +28,7 @@ from nmri3d.models.sites import ModuleMap
 BATCH_BYTES = 256 << 20
 """Bytes of residual streams that are alive at once."""
 
-CHUNK_STEPS = 2048
+CHUNK_STEPS = 512
 """Rows x steps that pass a block together: enough for a fast matrix product, few enough to stay in the cache."""
 
 

@@ -117,6 +117,8 @@ def module_map(hf_model: nn.Module, paths: Mapping[str, str]) -> ModuleMap:
     def optional(root: nn.Module, role: str) -> nn.Module | None:
         return find(root, role) if role in paths else None
 
+    # attention and MLP of a parallel block may share one norm, and then only attention's is named (GPT-J, Phi, Cohere)
+    before_mlp = "blocks.ln1" if paths["parallel"] == "yes" and "blocks.ln2" not in paths else "blocks.ln2"
     blocks = []
     for block in find(hf_model, "blocks").children():
         attn, mlp = find(block, "blocks.attn"), find(block, "blocks.mlp")
@@ -127,7 +129,7 @@ def module_map(hf_model: nn.Module, paths: Mapping[str, str]) -> ModuleMap:
                 attn=attn,
                 attn_out=find(attn, "blocks.attn.o"),
                 norm_after_attn=optional(block, "blocks.ln1_post"),
-                norm_before_mlp=optional(block, "blocks.ln2"),
+                norm_before_mlp=optional(block, before_mlp),
                 mlp=mlp,
                 mlp_out=find(mlp, "blocks.mlp.out"),
                 norm_after_mlp=optional(block, "blocks.ln2_post"),

@@ -1,24 +1,23 @@
-"""A decoder-only transformer, run by Hugging Face's own forward pass with hooks on its own modules.
+"""A decoder-only transformer, run by Hugging Face's own forward pass with taps on its own modules.
 
-Numbers are Hugging Face's, and a pass costs no more than its hooks. When a model is loaded two things are checked: the
-writes of all components add up to the residual before the final norm, and the logit lens of that residual is the model's
-own output.
+Numbers are Hugging Face's. When a model is loaded two things are checked: the writes of all components add up to the
+residual before the final norm, and the logit lens of that residual is the model's own output.
 
-Left out: which module is which, and the weights in one shape for all families; the backends that derive from this know.
+Left out: which module is which (`adapter_facts`, `discovery`) and how a pass is watched (`passes`); a backend is this class
+given both.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from nmri3d.errors import InputError, UnsupportedModelError
+from nmri3d.errors import InputError
 from nmri3d.models.backend import (
     DirectReadout,
     Metric,
@@ -42,24 +41,29 @@ from nmri3d.models.gradients import (
     stream_gradients_by_block,
     stream_gradients_of_graph,
 )
-from nmri3d.models.hooks import site_hooks
+from nmri3d.models.load_checks import TEST_PROMPT, require_complete, require_known_blocks, require_lens
 from nmri3d.models.parameters import component_table, neuron_table
-from nmri3d.models.projections import ProjectionRows, projections
+from nmri3d.models.passes import Passes, Tap
+from nmri3d.models.projections import ProjectionRows, by_input, projections
 from nmri3d.models.readers import heads_of_readers
 from nmri3d.models.readout import Readout as LogitReadout
-from nmri3d.models.recording import Recording, entry_point, recording_hooks
+from nmri3d.models.recording import Recording, entry_point, recording_taps
 from nmri3d.models.replay import StreamEdit, replay
+from nmri3d.models.site_taps import site_taps
 from nmri3d.models.sites import module_map, sites, wide
 from nmri3d.models.token_labels import token_label
+from nmri3d.models.weights import (
+    AttentionWeights,
+    attention_weights,
+    circuit_spectra,
+    component_weights,
+    layout_features,
+    mlp_weights,
+)
 from nmri3d.models.writes import OutputWeights, TransformerWritePlan, output_weights, write_plan
 
 if TYPE_CHECKING:
     from nmri3d.models.loading import Checkpoint
-
-COMPLETENESS_TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 5e-2}
-"""Worst relative error allowed, by dtype of the weights (measured on SmolLM2: 1e-7, 1e-3, 3e-2)."""
-
-COMPLETENESS_PROMPT = "The quick brown fox jumps over the lazy dog, and the dog sleeps."
 
 
 class Transformer:
@@ -70,24 +74,32 @@ class Transformer:
     metric = "logit of the target token minus logit of the foil"
     abilities = frozenset({"residual", "lens", "gradient"})
 
-    def __init__(self, checkpoint: Checkpoint, *, progress: Progress = no_progress) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, paths: Mapping[str, str], passes: Passes, *, progress: Progress = no_progress
+    ) -> None:
         """Map the architecture, build the tables and check completeness.
+
+        paths   where the parts of the Hugging Face model lie, by TransformerLens' names for them
+        passes  how the model is run
 
         Raises UnsupportedModelError for an architecture that cannot be mapped or whose writes do not add up.
         """
         progress(0.0, "mapping the architecture")
         self.hf_model = checkpoint.hf_model
         self.tokenizer = checkpoint.tokenizer
-        self._modules = module_map(self.hf_model, self.module_paths())
-        self._sites = sites(self._modules, self.hf_model.config.get_text_config().num_attention_heads)
-        self._readout = LogitReadout(self._modules, self.hf_model.config.get_text_config())
+        self._passes = passes
+        self._blocks_known = False
+        self._modules = module_map(self.hf_model, paths)
         config = self.hf_model.config.get_text_config()
-        self.components = component_table(self.hf_model, self._modules, config.num_attention_heads)
+        self._n_heads = int(config.num_attention_heads)
+        self._sites = sites(self._modules, self._n_heads)
+        self._readout = LogitReadout(self._modules, config)
+        self.components = component_table(self.hf_model, self._modules, self._n_heads)
         self.neurons = neuron_table(self._modules, config.hidden_size)
         self.end_tokens = _end_tokens(self.hf_model, self.tokenizer)
         self.kinds = tuple(dict.fromkeys(self.components.kind.tolist()))
         progress(0.3, "checking that the components add up")
-        error = self._completeness(config.num_attention_heads)
+        error = self._check()
         progress(0.7, "taking the fingerprint of the weights")
         parameters = list(self.hf_model.parameters())
         self.info = ModelInfo(
@@ -95,17 +107,17 @@ class Transformer:
             title=checkpoint.title,
             architecture=type(self.hf_model).__name__,
             n_layers=len(self._modules.blocks),
-            n_heads=config.num_attention_heads,
-            n_kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
+            n_heads=self._n_heads,
+            n_kv_heads=getattr(config, "num_key_value_heads", None) or self._n_heads,
             d_model=config.hidden_size,
-            d_head=self._outputs[0].w_o.shape[1],
+            d_head=by_input(self._modules.blocks[0].attn_out).shape[0] // self._n_heads,
             d_mlp=int((self.neurons.layer == 0).sum()),
             d_vocab=config.vocab_size,
             n_context=int(config.max_position_embeddings),
             n_params=sum(parameter.numel() for parameter in parameters),
             dtype=str(self.hf_model.dtype).removeprefix("torch."),
             device=str(self.hf_model.device),
-            memory_bytes=sum(parameter.numel() * parameter.element_size() for parameter in parameters),
+            memory_bytes=sum(p.numel() * p.element_size() for p in parameters if not p.is_meta),
             completeness=error,
             source=checkpoint.source,
             fingerprint=self.fingerprint(),
@@ -115,10 +127,6 @@ class Transformer:
             warnings=checkpoint.warnings,
         )
         progress(1.0, "ready")
-
-    def module_paths(self) -> Mapping[str, str]:
-        """Where the parts of the Hugging Face model lie, by TransformerLens' names for them."""
-        raise NotImplementedError
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -171,28 +179,35 @@ class Transformer:
         logits: Sequence[int] | None = None,
         progress: Progress = no_progress,
     ) -> Run:
-        """One forward pass under inference mode. Hooks are removed whatever happens."""
-        for name in (*reads, *(edit.site for edit in edits)):
-            if name not in self._sites:
-                raise InputError(f"{self.info.title} has no site {name!r}; see backend.site_names for those it has")
+        """One forward pass under inference mode. Nothing of it stays on the model, whatever happens."""
+        self._require_sites(*reads, *(edit.site for edit in edits))
         kept: dict[str, Any] = {}
-        with torch.inference_mode(), self._hooks(reads, edits, kept, progress):
+        taps = self._taps(reads, edits, kept, progress)
+        with torch.inference_mode():
             if logits is None:
-                self._body(stimulus)
+                self._body(stimulus, taps)
                 return Run(kept)
             positions = torch.tensor([range(len(stimulus))[p] for p in logits], device=self._input_device)
-            output = self.hf_model(input_ids=self._ids(stimulus), use_cache=False, logits_to_keep=positions)
-            return Run(kept, output.logits[0].float())
+            found: list[torch.Tensor] = []
+            taps.append(Tap(self.hf_model, "output", lambda output: found.append(output.logits[0].float())))
+            arguments = {"input_ids": self._ids(stimulus), "use_cache": False, "logits_to_keep": positions}
+            self._passes.run(self.hf_model, arguments, taps)
+            return Run(kept, found[0])
+
+    def _require_sites(self, *names: str) -> None:
+        for name in names:
+            if name not in self._sites:
+                raise InputError(f"{self.info.title} has no site {name!r}; see backend.site_names for those it has")
 
     @property
     def site_names(self) -> tuple[str, ...]:
         """Every site that `run` can read."""
         return tuple(self._sites)
 
-    def _hooks(
+    def _taps(
         self, reads: Mapping[str, Reducer], edits: Sequence[SiteEdit], kept: dict[str, Any], progress: Progress
-    ) -> AbstractContextManager[None]:
-        return site_hooks(self._modules, self._outputs, self._sites, reads, edits, kept, progress)
+    ) -> list[Tap]:
+        return site_taps(self._modules, self._outputs, self._sites, reads, edits, kept, progress)
 
     @property
     def _input_device(self) -> torch.device:
@@ -201,9 +216,9 @@ class Transformer:
     def _ids(self, stimulus: Stimulus) -> torch.Tensor:
         return torch.from_numpy(stimulus.ids)[None].to(self._input_device)
 
-    def _body(self, stimulus: Stimulus) -> None:
+    def _body(self, stimulus: Stimulus, taps: Sequence[Tap]) -> None:
         """A pass up to the final norm."""
-        self.hf_model.base_model(input_ids=self._ids(stimulus), use_cache=False)
+        self._passes.run(self.hf_model.base_model, {"input_ids": self._ids(stimulus), "use_cache": False}, taps)
 
     def attention(self, stimulus: Stimulus, layer: int) -> np.ndarray:
         """Attention pattern of every head of a layer, float32 [heads, query, key]; rows sum to 1."""
@@ -214,15 +229,16 @@ class Transformer:
 
     def record(self, stimulus: Stimulus, *, embedding: torch.Tensor | None = None) -> Recording:
         """One forward pass, kept whole."""
-        with torch.no_grad(), self._recording(embedding) as recording:
-            self._body(stimulus)
+        recording, taps = recording_taps(self._modules, self._outputs)
+        with torch.no_grad():
+            self._body(stimulus, [*self._embedding_taps(embedding), *taps])
         return recording.unbatched()
 
-    @contextmanager
-    def _recording(self, embedding: torch.Tensor | None) -> Iterator[Recording]:
-        edits = [] if embedding is None else [SiteEdit("hook_embed", lambda _: embedding)]
-        with self._hooks({}, edits, {}, no_progress), recording_hooks(self._modules, self._outputs) as recording:
-            yield recording
+    def _embedding_taps(self, embedding: torch.Tensor | None) -> list[Tap]:
+        """Put another embedding in the place of what embed writes."""
+        if embedding is None:
+            return []
+        return self._taps({}, [SiteEdit("hook_embed", lambda _: embedding)], {}, no_progress)
 
     def writes(self, recording: Recording, row: int) -> torch.Tensor:
         """What a component wrote in a recorded pass, float32 [steps, d_model]."""
@@ -258,6 +274,9 @@ class Transformer:
         progress: Progress = no_progress,
     ) -> torch.Tensor:
         """Each edit of a recorded pass by itself; see `nmri3d.models.replay`."""
+        if not self._blocks_known:
+            require_known_blocks(self._modules, recording)
+            self._blocks_known = True
         with torch.inference_mode():
             return replay(self._modules, recording, edits, readout, step=step, progress=progress)
 
@@ -269,26 +288,13 @@ class Transformer:
         if graph_bytes(len(stimulus), self._modules, info.n_heads, info.d_model, info.d_mlp) > GRAPH_BYTES:
             recording = self.record(stimulus, embedding=embedding)
             return recording, stream_gradients_by_block(self._modules, recording, metric)
-        with torch.enable_grad(), self._recording(embedding) as recording, self._leaf_embedding():
-            self._body(stimulus)
-            gradients = stream_gradients_of_graph(recording.stream, metric)
+        # a graph begins at the first block; what records must see the leaf
+        leaf = Tap(self._modules.blocks[0].block, "input", lambda residual: residual.detach().requires_grad_())
+        recording, taps = recording_taps(self._modules, self._outputs)
+        with torch.enable_grad():
+            self._body(stimulus, [*self._embedding_taps(embedding), leaf, *taps])
+            gradients = stream_gradients_of_graph(self._passes, recording.stream, metric)
         return recording.unbatched(), gradients
-
-    @contextmanager
-    def _leaf_embedding(self) -> Iterator[None]:
-        """Begin a graph at the first block."""
-
-        def begin(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if args:
-                return (args[0].detach().requires_grad_(), *args[1:]), kwargs
-            return args, {**kwargs, "hidden_states": kwargs["hidden_states"].detach().requires_grad_()}
-
-        # before the hooks that record, which must see the leaf
-        handle = self._modules.blocks[0].block.register_forward_pre_hook(begin, with_kwargs=True, prepend=True)
-        try:
-            yield
-        finally:
-            handle.remove()
 
     def reader_gradients(
         self, recording: Recording, gradients: Sequence[torch.Tensor | None], layer: int
@@ -325,6 +331,27 @@ class Transformer:
             whole[:, list(heads)] = z.to(whole.dtype)
             return self._outputs[layer].rows(whole, recording.scales[layer])[:, list(heads)]
 
+    def attention_moved(
+        self,
+        recording: Recording,
+        layer: int,
+        inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        head: int,
+    ) -> torch.Tensor:
+        """Change of an attention's write; see `nmri3d.models.backend.Backend.attention_moved`."""
+        block, recorded = self._modules.blocks[layer], recording.heads[layer]
+        with torch.no_grad():
+            z = heads_of_readers(block, self._projections[layer], recording.arguments[layer], inputs, [head])
+            whole = recorded.clone()
+            whole[:, head] = z[:, 0].to(whole.dtype)
+            if block.norm_after_attn is None:  # linear, so that nothing large cancels
+                return self._outputs[layer].write(whole - recorded)[:, head]
+            before, after = (
+                wide(block.norm_after_attn.forward(block.attn_out.forward(heads.flatten(-2)[None]))[0])
+                for heads in (recorded, whole)
+            )
+            return after - before
+
     def mlp_of(self, layer: int, residual: torch.Tensor) -> torch.Tensor:
         """What the MLP of a layer writes when it reads a residual [steps, d_model]."""
         with torch.no_grad():
@@ -355,6 +382,24 @@ class Transformer:
 
     # -- weights -----------------------------------------------------------------------------------------------------
 
+    def weights(self, row: int) -> dict[str, torch.Tensor]:
+        """Weight matrices of a component row, by name; views of the live weights, not to be written to."""
+        return component_weights(self._modules, self.components, row, self._attention_weights, self._mlp_weights)
+
+    def circuit_spectra(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Singular values of every head's OV and QK circuit, each [heads, d_head]."""
+        return circuit_spectra(self._attention_weights(layer))
+
+    def layout_features(self) -> np.ndarray:
+        """float32 [components, features]; see `nmri3d.models.weights.layout_features`."""
+        return layout_features(self.components, self.info.d_model, self._attention_weights, self._mlp_weights)
+
+    def _attention_weights(self, layer: int) -> AttentionWeights:
+        return attention_weights(self._projections[layer], self._outputs[layer])
+
+    def _mlp_weights(self, layer: int) -> dict[str, torch.Tensor]:
+        return mlp_weights(self._modules.blocks[layer], self.info.d_model)
+
     def fingerprint(self) -> str:
         """sha256 over names, shapes, dtypes and bytes of the live weights."""
         return fingerprint(self.hf_model)
@@ -364,43 +409,26 @@ class Transformer:
         self.__dict__.pop("_projections", None)
         self._outputs: list[OutputWeights] = []
         self._sites, self.hf_model = {}, None
-        del self._modules
+        del self._modules, self._readout, self._passes
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    # -- completeness --------------------------------------------------------------------------------------------------
+    # -- checks when a model is loaded -------------------------------------------------------------------------------
 
-    def _completeness(self, n_heads: int) -> float:
-        """Worst relative error, over positions, of the sum of all writes against the residual before the final norm."""
-        ids = self.tokenizer(COMPLETENESS_PROMPT)["input_ids"]
-        stimulus = Stimulus(
-            COMPLETENESS_PROMPT, np.asarray(ids, dtype=np.int64), tuple(map(str, ids)), np.zeros(len(ids), bool)
-        )
-        with torch.inference_mode():
-            self._outputs = output_weights(self._modules, n_heads)
-            plan = self.write_plan("whole", frozenset(range(len(self._modules.blocks))))
-            reads = {**plan.reads, "hook_resid_final": lambda residual: residual}
-            run = self.run(stimulus, reads, logits=[-1])
-            final = run.reads["hook_resid_final"]
-            lens = self._readout.lens(final[-1:])
-        residual = final.float().cpu().numpy()
-        total = np.nansum(plan.collect(run), axis=1, dtype=np.float32)
-        error = float((np.linalg.norm(total - residual, axis=-1) / np.linalg.norm(residual, axis=-1)).max())
-        tolerance = COMPLETENESS_TOLERANCE.get(self.hf_model.dtype, 1e-4)
-        if not error <= tolerance:
-            raise UnsupportedModelError(
-                f"the components of {type(self.hf_model).__name__} do not add up to its residual stream (relative error "
-                f"{error:.1e}, allowed {tolerance:.0e} in {self.hf_model.dtype}); its blocks write in a way that nmri3d "
-                "does not know, so its scans would be wrong"
-            )
-        off = float((lens - run.logits).norm() / run.logits.norm())
-        if not off <= tolerance:
-            raise UnsupportedModelError(
-                f"final norm and unembedding of {type(self.hf_model).__name__} do not give its own logits (relative error "
-                f"{off:.1e}); it scales its output in a way that nmri3d does not know, so the logit lens would be wrong"
-            )
-        return error
+    def _check(self) -> float:
+        """Check writes and lens on the test prompt; the error of completeness."""
+        self._outputs = [output_weights(block, self._n_heads) for block in self._modules.blocks]
+        plan = self.write_plan("whole", frozenset(range(len(self._modules.blocks))))
+        run = self._test_run(plan.reads, logits=[-1])
+        require_lens(self.hf_model, self._readout, run)
+        return require_complete(self.hf_model, plan, run)
+
+    def _test_run(self, reads: Mapping[str, Reducer], *, logits: Sequence[int] | None) -> Run:
+        """A pass of the test prompt that reads the last residual, and what else is wanted."""
+        ids = np.asarray(self.tokenizer(TEST_PROMPT)["input_ids"], dtype=np.int64)
+        stimulus = Stimulus(TEST_PROMPT, ids, tuple(map(str, ids)), np.zeros(len(ids), bool))
+        return self.run(stimulus, {**reads, "hook_resid_final": lambda residual: residual}, logits=logits)
 
 
 def _end_tokens(hf_model: Any, tokenizer: Any) -> frozenset[int]:

@@ -1,23 +1,27 @@
 """The TransformerLens backend: Hugging Face's own forward pass under TransformerLens' canonical names.
 
 TransformerLens' architecture adapter says which module is which site. `backend.bridge` is a `TransformerBridge` over a
-structural copy that shares every weight, for a user's own TransformerLens analyses and for per-head weights in one shape
-for all families. Its passes equal ours, since the weights are the same tensors.
+structural copy that shares every weight, for a user's own TransformerLens analyses, and for the weights of families whose
+projections `nmri3d.models.projections` does not know. Its passes equal ours, since the weights are the same tensors.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
+from nmri3d.errors import UnsupportedModelError
 from nmri3d.models.adapter_facts import adapter_of, module_paths
+from nmri3d.models.backend import Progress, no_progress
+from nmri3d.models.passes import HookedPasses
 from nmri3d.models.transformer import Transformer
-from nmri3d.models.weights import attention_weights, circuit_spectra, component_weights, layout_features
+from nmri3d.models.weights import AttentionWeights, bridge_attention_weights, bridge_mlp_weights
+
+if TYPE_CHECKING:
+    import torch
+
+    from nmri3d.models.loading import Checkpoint
 
 
 class TransformerLensBackend(Transformer):
@@ -25,9 +29,9 @@ class TransformerLensBackend(Transformer):
 
     name = "transformer_lens"
 
-    def module_paths(self) -> Mapping[str, str]:
-        """Where the parts lie, as TransformerLens' adapter says."""
-        return module_paths(self.hf_model)
+    def __init__(self, checkpoint: Checkpoint, *, progress: Progress = no_progress) -> None:
+        """As `Transformer`; raises UnsupportedModelError also where TransformerLens has no adapter."""
+        super().__init__(checkpoint, module_paths(checkpoint.hf_model), HookedPasses(), progress=progress)
 
     @cached_property
     def bridge(self) -> Any:
@@ -46,17 +50,17 @@ class TransformerLensBackend(Transformer):
         adapter.prepare_model(twin)
         return TransformerBridge(twin, adapter, self.tokenizer)
 
-    def weights(self, row: int) -> dict[str, torch.Tensor]:
-        """Weight matrices of a component row, by name; views of the live weights, not to be written to."""
-        return component_weights(self.bridge, self._modules, self.components, row)
+    def _attention_weights(self, layer: int) -> AttentionWeights:
+        try:
+            return super()._attention_weights(layer)
+        except UnsupportedModelError:
+            return bridge_attention_weights(self.bridge, layer)
 
-    def circuit_spectra(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Singular values of every head's OV and QK circuit, each [heads, d_head]."""
-        return circuit_spectra(attention_weights(self.bridge, layer))
-
-    def layout_features(self) -> np.ndarray:
-        """float32 [components, features]; see `nmri3d.models.weights.layout_features`."""
-        return layout_features(self.bridge, self.components, self.info.d_model)
+    def _mlp_weights(self, layer: int) -> dict[str, torch.Tensor]:
+        try:
+            return super()._mlp_weights(layer)
+        except UnsupportedModelError:
+            return bridge_mlp_weights(self.bridge, layer)
 
     def close(self) -> None:
         """Drop the model and its bridge."""

@@ -22,7 +22,8 @@ import torch
 
 from nmri3d.components import ComponentTable
 from nmri3d.models.backend import Reducer, Reduction, Run
-from nmri3d.models.sites import ModuleMap, bias_of, weight_of, wide
+from nmri3d.models.projections import by_input
+from nmri3d.models.sites import Block, ModuleMap, bias_of, wide
 
 REDUCE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "l2_norm": lambda write: torch.linalg.vector_norm(write, dim=-1, dtype=torch.float32),
@@ -68,30 +69,25 @@ class OutputWeights:
         return wide(self.b_o) if self.gain is None else wide(self.b_o) * self.gain
 
 
-def output_weights(modules: ModuleMap, n_heads: int) -> list[OutputWeights]:
-    """Output projections of every layer, on the device of the layer; weights are views, only norm_factor is new."""
-    layers = []
-    for block in modules.blocks:
-        projection = block.attn_out
-        weight = weight_of(projection) if _is_conv1d(projection) else weight_of(projection).T
-        w_o = weight.unflatten(0, (n_heads, -1))
-        gain = None if block.norm_after_attn is None else post_norm_gain(block.norm_after_attn, w_o.shape[-1])
-        gained = w_o.float() if gain is None else w_o.float() * gain
-        factor = torch.linalg.qr(gained.mT, mode="r").R.mT.contiguous()
-        layers.append(OutputWeights(w_o, bias_of(projection), gain, factor))
-    return layers
+def output_weights(block: Block, n_heads: int) -> OutputWeights:
+    """The output projection of a block's attention, on its device; weights are views, only norm_factor is new."""
+    w_o = by_input(block.attn_out).unflatten(0, (n_heads, -1))
+    gain = None if block.norm_after_attn is None else post_norm_gain(block.norm_after_attn, w_o.shape[-1])
+    gained = w_o.float() if gain is None else w_o.float() * gain
+    factor = torch.linalg.qr(gained.mT, mode="r").R.mT.contiguous()
+    return OutputWeights(w_o, bias_of(block.attn_out), gain, factor)
 
 
 def post_norm_gain(norm: torch.nn.Module, d_model: int) -> torch.Tensor:
     """Gain [d_model] of an RMS norm up to a constant factor, whatever its parametrisation (w, or 1 + w): norm(ones)."""
     weight = next(norm.parameters())
-    with torch.no_grad():  # `forward`, since a call would set off the hooks of the pass that is under way
+    with torch.no_grad():
         return wide(norm.forward(torch.ones(1, d_model, dtype=weight.dtype, device=weight.device))[0])
 
 
-def post_norm_scale(norm: torch.nn.Module, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+def post_norm_scale(gain: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     """Frozen scale [steps] of a post-norm in this run: after = scale * before * gain, gain from `post_norm_gain`."""
-    gained = wide(before) * post_norm_gain(norm, before.shape[-1])
+    gained = wide(before) * gain
     return torch.linalg.vector_norm(wide(after), dim=-1) / torch.linalg.vector_norm(gained, dim=-1)
 
 
@@ -157,8 +153,3 @@ def _head_reducer(
 
         return norms
     return lambda z: reduce(output.write(z))
-
-
-def _is_conv1d(module: torch.nn.Module) -> bool:
-    """Whether a projection keeps its weight as [in, out] (GPT-2's Conv1D) rather than [out, in] (Linear)."""
-    return type(module).__name__ == "Conv1D"

@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -64,13 +65,12 @@ class Edit:
         if self.kind not in EDIT_KINDS:
             raise InputError(f"there is no edit {self.kind!r}; the edits are {', '.join(EDIT_KINDS)}")
         for name in ("factor", "sigma"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-                raise InputError(f"{name} is a finite number, got {value!r}")
+            object.__setattr__(self, name, _finite(name, getattr(self, name)))
         if self.sigma < 0:
             raise InputError(f"sigma is a number of standard deviations, zero or more; got {self.sigma!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise InputError(f"a seed is a whole number, got {self.seed!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or self.seed < 0:
+            raise InputError(f"a seed is a whole number, zero or more; got {self.seed!r}")
+        object.__setattr__(self, "seed", int(self.seed))
         if (self.values is None) == (self.kind == "inject"):
             raise InputError("the edit 'inject', and no other, takes values: what is to be put in")
         if (self.source is None) == (self.kind == "patch"):
@@ -78,7 +78,7 @@ class Edit:
         if self.positions is not None:
             if isinstance(self.positions, str | bytes) or not hasattr(self.positions, "__iter__"):
                 raise InputError(f"positions is a list of whole numbers, or None for all; got {self.positions!r}")
-            object.__setattr__(self, "positions", tuple(self.positions))
+            object.__setattr__(self, "positions", tuple(_whole(position) for position in self.positions))
 
     def as_record(self) -> dict[str, Any]:
         """The edit as plain JSON values; what its kind does not use is left out."""
@@ -90,6 +90,23 @@ class Edit:
         if self.positions is not None:
             record["positions"] = list(self.positions)
         return record
+
+
+def _finite(name: str, value: object) -> float:
+    """A number as a plain float, whichever library's it is."""
+    try:
+        found = float(value) if isinstance(value, Real) and not isinstance(value, bool) else float("nan")
+    except OverflowError:
+        found = float("inf")
+    if not np.isfinite(found):
+        raise InputError(f"{name} is a finite number, got {value!r}")
+    return found
+
+
+def _whole(position: object) -> int:
+    if isinstance(position, bool) or not isinstance(position, Integral):
+        raise InputError(f"a position is a whole number, got {position!r}")
+    return int(position)
 
 
 @dataclass(frozen=True)
@@ -105,7 +122,8 @@ class EditTarget:
 def target_of(model: Backend, component: str) -> EditTarget:
     """The site of a component, neuron or residual. Raises InputError for one that the model does not have."""
     if isinstance(component, str) and _RESIDUAL_SITE.fullmatch(component):
-        return EditTarget(component, None)  # the backend refuses a layer that it does not have
+        _require_residual_site(model, component)
+        return EditTarget(component, None)
     key = parse_component_id(component) if isinstance(component, str) else None
     if key is not None and key.kind == "neuron":
         neuron = model.neurons.row(component)
@@ -120,6 +138,16 @@ def target_of(model: Backend, component: str) -> EditTarget:
         return EditTarget(f"blocks.{layer}.hook_mlp_out", None, row)
     column = row - int(model.components.rows(layer=layer)[0])
     return EditTarget(f"blocks.{layer}.attn.writes", column, row)
+
+
+def _require_residual_site(model: Backend, site: str) -> None:
+    layer, place = _RESIDUAL_SITE.fullmatch(site).groups()  # type: ignore[union-attr]  # the caller matched it
+    n_layers, parallel = model.info.n_layers, model.info.parallel_blocks
+    if layer is not None and (int(layer) >= n_layers or str(int(layer)) != layer or (place == "mid" and parallel)):
+        places = "hook_resid_pre" if parallel else "hook_resid_pre and hook_resid_mid"
+        raise InputError(
+            f"{model.info.title} has no site {site!r}; it has blocks 0 to {n_layers - 1} with {places}, and hook_resid_final"
+        )
 
 
 def site_edits(

@@ -2,12 +2,13 @@
 
 Convention (Wang et al. 2022; Goldowsky-Dill et al. 2023). An edge runs from a writer u to one input of a reader. To patch
 it, that input alone reads the residual with w_u replaced by b_u (`nmri3d.perturbation.baselines`), all else is as in the
-clean run, and what the reader then writes goes on by all ways. Its effect is m(clean) - m(patched): the exact figure that
-the edge's attribution approximates.
+clean run, and what the reader then writes goes on by all ways (a post-norm acts on it as in any pass). Its effect is
+m(clean) - m(patched): the exact figure that the edge's attribution approximates.
 
 A circuit is run with every input reading, for the edges in the circuit, what their writers write in the circuit, and for
 all others the baseline. `faithfulness = (m(circuit) - m(none)) / (m(clean) - m(none))`, not clamped, with m(none) that of no
-edges at all (for a corrupted prompt: its metric).
+edges at all (for a corrupted prompt: its metric). Constants (b_O) have no edges and are there in every circuit. A post-norm
+keeps the scale of the clean run here, since the writes of a circuit come partly from a baseline that has none of its own.
 
 Left out: paths of more than one edge by themselves.
 """
@@ -83,7 +84,7 @@ def edge_effect(
         inputs[HEAD_SLOTS.index(slot)] = changed[None]
         head = int(model.components.index[target])
         q, k, v = inputs
-        moved = (model.reread(recording, layer, (q, k, v), [head]) - _own(model, recording, target)[:, None])[:, 0]
+        moved = model.attention_moved(recording, layer, (q, k, v), head)
     edit = StreamEdit(model.entry_point(target), 0, moved.to(recording.at(0).dtype))
     return clean - float(model.replay(recording, [edit], metric.of_rows, step=metric.position)[0])
 
@@ -171,10 +172,6 @@ def faithfulness(
     return ((within - none) / gap if gap else float("nan")), none
 
 
-def _own(model: Backend, recording: Recording, row: int) -> torch.Tensor:
-    return model.writes(recording, row)
-
-
 def _replacement(model: Backend, recording: Recording, chosen: Baseline, row: int) -> torch.Tensor:
     """b_c of a row, [steps, d_model]."""
     kind, layer = str(model.components.kind[row]), int(model.components.layer[row])
@@ -186,18 +183,19 @@ def _replacement(model: Backend, recording: Recording, chosen: Baseline, row: in
 
 def _write_delta(model: Backend, recording: Recording, chosen: Baseline, row: int) -> torch.Tensor:
     """w_c - b_c of a row, [steps, d_model]."""
-    return _own(model, recording, row) - _replacement(model, recording, chosen, row)
+    return model.writes(recording, row) - _replacement(model, recording, chosen, row)
 
 
 def _baseline_stream(model: Backend, recording: Recording, chosen: Baseline) -> dict[int, torch.Tensor]:
-    """The residual at each point when every component writes its baseline."""
+    """The residual at each point when every component writes its baseline, constants themselves."""
     if chosen.recording is not None:
         return {p: x for p, x in enumerate(chosen.recording.stream) if x is not None}
     stream = {0: chosen.embed(model, recording.at(0))}
     x = stream[0]
     for layer in range(model.info.n_layers):
         rows, writes = model.layer_writes(recording, layer)
-        replaced = chosen.layer(model, layer, writes).to(x.dtype)
+        constant = torch.from_numpy(model.components.kind[rows] == "attn_bias")
+        replaced = torch.where(constant[:, None], writes, chosen.layer(model, layer, writes)).to(x.dtype)
         is_mlp = torch.from_numpy(model.components.kind[rows] == "mlp")
         attended = x + replaced[:, ~is_mlp].sum(1)
         stream[2 * layer + 1] = attended

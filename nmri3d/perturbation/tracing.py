@@ -21,6 +21,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -89,12 +90,19 @@ def trace(
     n_layers = model.info.n_layers
     _require_count("window", window, n_layers)
     _require_count("draws", draws, 1000)
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise InputError(f"a seed is a whole number, zero or more; got {seed!r}")
     stimulus = model.stimulus(clean)
     rows = sorted(
         set(range(n_layers + 1) if layers is None else require_indices("layer", layers, n_layers + 1, "the rows"))
     )
     columns = range(len(stimulus)) if positions is None else positions
     columns = sorted(set(require_indices("position", columns, len(stimulus), "the prompt")))
+    if not columns or not rows or (rows == [n_layers] and "resid" not in sites):
+        raise InputError(
+            "the trace has no cell: name at least one layer and one position, or leave them out for all "
+            f"(attn and mlp have rows 0 to {n_layers - 1}, resid one more)"
+        )
 
     recording = model.record(stimulus)
     metric = logit_difference(model, recording.at(-1), target, foil, position)
@@ -292,7 +300,9 @@ def _recovery(
     values = (patched.mean(axis=0) - mean_corrupt) / gap
     stderr = np.full_like(values, np.nan)
     if method == "noise":
-        stderr = patched.std(axis=0, ddof=1) / draws**0.5 / abs(gap)
+        # of a ratio of means, to first order: the draws are the same in both, so that most of their spread cancels
+        paired = patched - (1 - values) * corrupt.reshape(-1, *[1] * values.ndim)
+        stderr = paired.std(axis=0, ddof=1) / draws**0.5 / abs(gap)
     return values.astype(np.float32), stderr.astype(np.float32), "", mean_corrupt
 
 

@@ -93,14 +93,14 @@ def edge_attribution(
         progress(layer / n_layers, f"edges into layer {layer + 1} of {n_layers}")
         readers = [model.reader_gradients(one.recording, one.gradients, layer) for one in passes]
         heads = table.rows("head", layer).tolist()
-        attention = sum(torch.cat([one.q, one.k, one.v]) for one in readers) / len(readers)
-        add(attention, [(row, slot) for slot in "qkv" for row in heads], 2 * layer)  # type: ignore[arg-type]
+        attention = _mean([one.attention.flatten(0, 1) for one in readers])
+        add(attention, [(row, slot) for slot in "qkv" for row in heads], 2 * layer)
         assert len(heads) == n_heads
         mlp_point = 2 * layer if model.info.parallel_blocks else 2 * layer + 1
-        mlp = sum(one.mlp for one in readers) / len(readers)
-        add(mlp[None], [(int(table.rows("mlp", layer)[0]), "mlp")], mlp_point)  # type: ignore[index]
-    final = sum(one.gradients[-1] for one in passes) / len(passes)  # type: ignore[misc]
-    add(final[None], [(table.row("unembed"), "logits")], 2 * n_layers)  # type: ignore[index]
+        mlp = _mean([one.mlp for one in readers])
+        add(mlp[None], [(int(table.rows("mlp", layer)[0]), "mlp")], mlp_point)
+    final = _mean([one.gradients[-1] for one in passes if one.gradients[-1] is not None])
+    add(final[None], [(table.row("unembed"), "logits")], 2 * n_layers)
     return strongest(*(np.concatenate(column) for column in (sources, targets, slots, scores)), keep=keep)
 
 
@@ -117,3 +117,7 @@ def strongest(source: np.ndarray, target: np.ndarray, slot: np.ndarray, score: n
         total=float(size.sum(dtype=np.float64)),
         count=len(score),
     )
+
+
+def _mean(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.stack(list(tensors)).mean(dim=0)

@@ -73,8 +73,8 @@ def test_readers_and_the_direct_way_add_up(family):
     for layer in range(backend.info.n_layers):
         readers = backend.reader_gradients(recording, gradients, layer)
         n_heads, n_steps = backend.info.n_heads, len(recording)
-        assert readers.q.shape == readers.k.shape == readers.v.shape == (n_heads, n_steps, backend.info.d_model)
-        total = readers.q.sum(0) + readers.k.sum(0) + readers.v.sum(0) + readers.mlp + gradients[2 * layer + 2]
+        assert readers.attention.shape == (3, n_heads, n_steps, backend.info.d_model)
+        total = readers.attention.sum((0, 1)) + readers.mlp + gradients[2 * layer + 2]
         assert torch.allclose(total, gradients[2 * layer], rtol=1e-3, atol=1e-5 * float(total.abs().max()))
 
 
@@ -102,7 +102,7 @@ def test_shared_keys_and_values_are_split_by_query_head(family):
     if block.norm_after_attn is not None:
         write = block.norm_after_attn(write)
     (expected,) = torch.autograd.grad(write, x, gradients[2 * layer + 1])
-    found = readers.q[head] + readers.k[head] + readers.v[head]
+    found = readers.attention[:, head].sum(0)
     assert torch.allclose(found, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
 
 

@@ -155,7 +155,7 @@ def test_a_gpu_that_runs_out_while_loading_falls_back_to_the_cpu(
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        ({"backend": "nnsight"}, ["'nnsight'", "auto", "transformer_lens"]),
+        ({"backend": "jax"}, ["'jax'", "auto", "transformer_lens", "nnsight"]),
         ({"dtype": "int8"}, ["'int8'", "float32", "bfloat16"]),
         ({"device": "gpu"}, ["'gpu'", "cuda", "cpu"]),
         ({"device": "cuda:x"}, ["'cuda:x'"]),

@@ -1,0 +1,145 @@
+"""Head kinds: which heads look at the token before, at an earlier copy, or at what followed an earlier copy.
+
+Convention (Olsson et al. 2022, "In-context learning and induction heads"). The model reads `length` random tokens twice,
+behind a BOS token where its tokenizer puts one in front. On that text, with A the attention pattern of a head and n the
+length, the scores are mean attention weights, from 0 to 1:
+
+    previous   A[t, t - 1]      to the token before, over all tokens of the text but the first
+    duplicate  A[t, t - n]      from each token of the second copy to the same token in the first
+    induction  A[t, t - n + 1]  from each token of the second copy to the one that followed it in the first
+
+Random tokens have no meaning, so that only their order can be followed. They are drawn by the seed, all different, from the
+tokens of letters. A head can score in several kinds, or in none.
+
+Cost. One pass; memory: one layer's patterns at a time.
+
+Left out: what heads write (`nmri3d.scans.attribution`), and kinds that need a language (name movers and others).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nmri3d.components import ComponentTable
+from nmri3d.errors import InputError, UnsupportedModelError
+from nmri3d.models.backend import Backend, Progress, Stimulus, no_progress
+
+KINDS = ("previous", "duplicate", "induction")
+LENGTH = 50
+THRESHOLD = 0.3
+"""Mean attention above which a head is named after a kind: chance on 2 * LENGTH tokens is about 0.02."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeadKinds:
+    """Scores of every head.
+
+    rows                            int64 [heads], rows of the component table
+    previous, duplicate, induction  float32 [heads], mean attention weight, 0 to 1
+    components                      the table that rows are of
+    seed, length                    of the random tokens
+    """
+
+    rows: np.ndarray
+    previous: np.ndarray
+    duplicate: np.ndarray
+    induction: np.ndarray
+    components: ComponentTable
+    seed: int
+    length: int
+
+    def names(self, threshold: float = THRESHOLD) -> dict[str, tuple[str, ...]]:
+        """Ids of the heads that score at least the threshold, by kind, highest first."""
+        found = {}
+        for kind in KINDS:
+            scores = getattr(self, kind)
+            order = np.argsort(-scores, kind="stable")
+            found[kind] = tuple(self.components.ids[self.rows[i]] for i in order if scores[i] >= threshold)
+        return found
+
+    def of(self, component: str) -> dict[str, float]:
+        """The three scores of one head. Raises InputError for a component that is no head."""
+        place = np.flatnonzero(self.rows == self.components.row(component))
+        if not len(place):
+            raise InputError(f"{component} is no attention head, so it has no kind; choose a head")
+        return {kind: float(getattr(self, kind)[place[0]]) for kind in KINDS}
+
+
+def head_kinds(model: Backend, *, seed: int = 0, length: int = LENGTH, progress: Progress = no_progress) -> HeadKinds:
+    """Score every head on `length` random tokens, read twice.
+
+    Raises InputError where the length does not fit the model, UnsupportedModelError for a network without attention, and
+    whatever `progress` raises.
+    """
+    rows = model.components.rows("head")
+    if not len(rows):
+        raise UnsupportedModelError(f"{model.info.title} has no attention heads, so there are no kinds of heads")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise InputError(f"a seed is a whole number, zero or more; got {seed!r}")
+    stimulus, offset = repeated_tokens(model, seed=seed, length=length)
+    layers = sorted(set(model.components.layer[rows].tolist()))
+    sites = {f"blocks.{layer}.attn.hook_pattern": layer for layer in layers}
+    run = model.run(stimulus, dict.fromkeys(sites, lambda pattern: _scores(pattern, offset, length)), progress=progress)
+    scores = np.zeros((len(rows), len(KINDS)), dtype=np.float32)
+    for site, layer in sites.items():
+        own = np.flatnonzero(model.components.layer[rows] == layer)
+        scores[own] = run.reads[site][model.components.index[rows[own]]]
+    previous, duplicate, induction = scores.T
+    return HeadKinds(rows, previous, duplicate, induction, model.components, seed, length)
+
+
+def repeated_tokens(model: Backend, *, seed: int, length: int) -> tuple[Stimulus, int]:
+    """Random tokens, twice, behind the BOS where there is one; and where the text begins (0 or 1).
+
+    Raises InputError where two copies are longer than the model's context, or there are not so many tokens.
+    """
+    if isinstance(length, bool) or not isinstance(length, int) or length < 2:
+        raise InputError(f"length is a whole number of tokens, at least 2; got {length!r}")
+    plain = model.stimulus("a")
+    front = plain.ids[plain.special]
+    if len(front) + 2 * length > model.info.n_context:
+        raise InputError(
+            f"two copies of {length:,} tokens are longer than the {model.info.n_context:,} that {model.info.title} reads; "
+            "take a smaller length"
+        )
+    drawn = _drawn(model, np.random.default_rng(seed), length)
+    ids = np.concatenate([front, drawn, drawn]).astype(np.int64)
+    special = np.zeros(len(ids), dtype=bool)
+    special[: len(front)] = True
+    labels = tuple(model.token_text(token) for token in ids.tolist())
+    return Stimulus("", ids, labels, special), len(front)
+
+
+def _drawn(model: Backend, random: np.random.Generator, length: int) -> np.ndarray:
+    """Different tokens of letters alone (so none that a tokenizer treats as special), which their own text gives back."""
+    found: list[int] = []
+    for token in random.permutation(model.info.d_vocab).tolist():
+        text = model.token_text(token)
+        if text.strip().isalpha() and _is_one_token(model, text, token):
+            found.append(token)
+            if len(found) == length:
+                return np.array(found)
+    raise InputError(f"{model.info.title} has {len(found):,} tokens of letters to draw from; take a smaller length")
+
+
+def _is_one_token(model: Backend, text: str, token: int) -> bool:
+    try:
+        return model.token_id(text) == token
+    except InputError:
+        return False
+
+
+def _scores(pattern: torch.Tensor, offset: int, length: int) -> np.ndarray:
+    """Scores of a layer's heads, float32 [heads, kinds], from their pattern [heads, query, key]."""
+    text = pattern[:, offset:, offset:].float()
+    steps = torch.arange(2 * length, device=pattern.device)
+    second = steps[length:]
+    scores = [
+        text[:, steps[1:], steps[:-1]].mean(dim=-1),
+        text[:, second, second - length].mean(dim=-1),
+        text[:, second, second - length + 1].mean(dim=-1),
+    ]
+    return torch.stack(scores, dim=-1).cpu().numpy()
