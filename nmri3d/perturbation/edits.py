@@ -10,8 +10,8 @@ Convention. An edit acts on the value v that passes at the chosen positions, of 
 Edits stack in the order given. They are hooks of one pass and touch no weight. A post-norm keeps the scale that it has
 without the edit. The template's mean is that of positions 1 and on, so "ablate" leaves position 0 alone unless it is
 asked for by number (the first token is an attention sink: its writes are of another size), and then takes the mean of
-position 0. Residual sites are named as in TransformerLens: `blocks.5.hook_resid_pre`, `blocks.5.hook_resid_mid`,
-`hook_resid_final`.
+position 0 (a neuron: the pooled one, the template holds no other). Residual sites are named as in TransformerLens:
+`blocks.5.hook_resid_pre`, `blocks.5.hook_resid_mid`, `hook_resid_final`.
 
 Left out: edits of weights, of attention patterns, and of queries and keys.
 """
@@ -203,7 +203,9 @@ def _function(
         case "noise":
             spread = _template_std(model, target, progress)
             shape = (len(stimulus), *np.shape(spread))
-            draw = np.random.default_rng(edit.seed).standard_normal(shape)[positions]
+            # the name is part of the seed: two components get two draws
+            random = np.random.default_rng([edit.seed, *edit.component.encode()])
+            draw = random.standard_normal(shape)[positions]
             noise = torch.from_numpy(edit.sigma * spread * draw)
             return lambda value: value + noise.to(value)
         case "ablate":

@@ -26,6 +26,9 @@ from nmri3d.perturbation.baselines import Baseline, baseline
 from nmri3d.perturbation.metric import LogitDifference, logit_difference
 from nmri3d.results import SLOTS, Tracts
 
+SMALLEST_GAP = 1e-3
+"""Logits; a prompt and its baseline that differ by less have no circuit to speak of."""
+
 HEAD_SLOTS = ("q", "k", "v")
 
 
@@ -165,11 +168,14 @@ def faithfulness(
     *,
     progress: Progress = no_progress,
 ) -> tuple[float, float]:
-    """Faithfulness of a circuit (NaN where clean and baseline metric are equal) and the metric of no edges at all."""
+    """Faithfulness of a circuit and the metric of no edges at all.
+
+    NaN where clean and baseline metric differ by less than SMALLEST_GAP: their ratio would be rounding.
+    """
     none = circuit_metric(model, recording, chosen, metric, circuit.pruned(0.0))
     gap = metric.of(recording) - none
     within = circuit_metric(model, recording, chosen, metric, circuit, progress=progress)
-    return ((within - none) / gap if gap else float("nan")), none
+    return ((within - none) / gap if abs(gap) > SMALLEST_GAP else float("nan")), none
 
 
 def _replacement(model: Backend, recording: Recording, chosen: Baseline, row: int) -> torch.Tensor:
