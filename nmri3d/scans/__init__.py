@@ -6,7 +6,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "dispatch": ["SCANS", "scan"],
+        "dti": ["DtiConfig", "scan_dti"],
+        "flair": ["FlairConfig", "scan_flair"],
         "fmri": ["FmriConfig", "scan_fmri"],
+        "generation": ["Generation", "GenerationStep"],
         "neurons": ["TopNeuron", "neuron_activations", "top_neurons"],
         "t1": ["T1Config", "scan_t1"],
         "t2": ["T2Config", "scan_t2"],
