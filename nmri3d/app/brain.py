@@ -8,6 +8,7 @@ Left out: markup (panels/canvas.py) and the browser's side (web/painter.js).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,17 @@ from nmri3d.models.backend import Progress
 from nmri3d.results import Scan
 from nmri3d.scene.brain import BrainScene
 from nmri3d.scene.camera import VIEWS, fit
-from nmri3d.scene.colors import VARIANTS, DisplayRange, Variant, color_map, component_colors, display_range
+from nmri3d.scene.colors import (
+    VARIANTS,
+    DisplayRange,
+    Variant,
+    component_colors,
+    display_range,
+    scan_color_map,
+    strengths,
+)
 from nmri3d.scene.mesh import vertex_normals
+from nmri3d.scene.tracts import TRACT_COLORS, TractStyle, drawable, reference_score
 from nmri3d.service import Service
 
 GLOW = ("selection halo", "selection glow", "selection")
@@ -41,6 +51,7 @@ def build_scene(service: Service, *, remote: bool, progress: Progress) -> BrainS
     if not remote:
         # The serializer leaves out what is invisible, so every ribbon is there at first; the browser hides the glow.
         scene.select(int(atlas.components.cortical[0]))
+        scene.tracts.place_holder()
     return scene
 
 
@@ -65,6 +76,8 @@ class PageBrain:
         self._threshold = 0.0
         self._variant: Variant = "standard"
         self._locked: dict[tuple[str, str], DisplayRange] = {}  # by mode and unit
+        self._tract_style = TractStyle()
+        self._locked_reference: float | None = None
         if remote:
             self.turn("overview")
         self.view = canvas.build_brain(server, self.template, self.scene.render_window, remote=remote)
@@ -83,6 +96,7 @@ class PageBrain:
             "texture": identify(scene.texture),
             "borders": identify(actors["borders"]),
             "glow": [identify(actors[name]) for name in GLOW],
+            "tracts": identify(scene.tracts.actor),
         }
         return payload
 
@@ -102,6 +116,7 @@ class PageBrain:
         self._scans[scan.mode] = scan
         if scan.mode == self._mode:
             self._step = scan.n_steps - 1
+            self._show_tracts()
             self._paint()
 
     def show(self, mode: str) -> None:
@@ -109,6 +124,7 @@ class PageBrain:
         self._mode = mode
         scan = self._scans.get(mode)
         self._step = 0 if scan is None else scan.n_steps - 1
+        self._show_tracts()
         self._paint()
 
     def step(self, step: Any) -> None:
@@ -121,15 +137,32 @@ class PageBrain:
         """The threshold was moved, or the range locked or freed."""
         self._threshold = require_share(threshold, "threshold")
         if not locked:
-            self._locked = {}
+            self._locked, self._locked_reference = {}, None
         elif not self._locked:
             self._locked = {(mode, scan.units): display_range(scan) for mode, scan in self._scans.items()}
+            dti = self._scans.get("DTI")
+            if dti is not None and dti.tracts is not None:
+                self._locked_reference = reference_score(drawable(dti.tracts, dti.components)) or None
+        self._restyle_tracts()
         self._paint()
 
     def color(self, variant: Any) -> None:
         """Other color maps are wanted."""
         self._variant = "colorblind" if require_choice(variant, VARIANTS, "palette") == "colorblind" else "standard"
+        self._restyle_tracts()
         self._paint()
+
+    def look_at_tracts(self, share: Any, colors: Any, edge: Any) -> None:
+        """Other tubes are wanted: share of the effect (None: the strongest few), colors, the one that stands out (-1)."""
+        share = None if share is None else require_share(share, "share of the effect")
+        require_choice(colors, TRACT_COLORS, "color of tracts")
+        self._tract_style = replace(self._tract_style, share=share, colors=colors)
+        edges = self.scene.tracts.edges
+        if self.remote and edges is not None:
+            self.scene.tracts.mark(None if edge == -1 else require_index(edge, len(edges), "tract"))
+        self._restyle_tracts()
+        if self.remote:
+            self.view.update()
 
     @property
     def pose(self) -> CameraPose | None:
@@ -173,25 +206,46 @@ class PageBrain:
         """The person has turned the brain."""
         self._server.state.letters = self.scene.orientation_letters()
 
-    def pick(self, x: Any, y: Any) -> int:
-        """Component row at shares x, y of the picture's width and height from its top left corner; -1 for none."""
+    def pick(self, x: Any, y: Any) -> dict[str, int]:
+        """What is at shares x, y of the picture's width and height from its top left corner: {"row", "edge"}, -1 for none.
+
+        row: of the component table; edge: place among the tracts that can be drawn. A tube goes before the cortex.
+        """
         width, height = self.scene.render_window.GetSize()
         across = require_share(x, "place in the picture") * (width - 1)
-        row = self.scene.pick(across, require_share(y, "place in the picture") * (height - 1))
-        return -1 if row is None else row
+        down = require_share(y, "place in the picture") * (height - 1)
+        edge = self.scene.pick_tract(across, down)
+        row = self.scene.pick(across, down) if edge is None else None
+        return {"row": -1 if row is None else row, "edge": -1 if edge is None else edge}
+
+    def _show_tracts(self) -> None:
+        """Put the tubes of the open tab's scan into the server's own picture."""
+        if not self.remote:
+            return
+        scan = self._scans.get(self._mode)
+        self.scene.show_tracts(None if scan is None else scan.tracts, self._styled())
+
+    def _restyle_tracts(self) -> None:
+        if self.remote:
+            self.scene.tracts.restyle(self._styled())
+
+    def _styled(self) -> TractStyle:
+        return replace(self._tract_style, variant=self._variant, reference=self._locked_reference)
 
     def _paint(self) -> None:
         if not self.remote:
             return
-        scan = self._scans.get(self._mode)
+        scan, glass = self._scans.get(self._mode), None
         if scan is None:
             colors = np.zeros((len(self.atlas.components), 4), dtype=np.uint8)
         else:
             values = scan.values[self._step]
             shown = self._locked.get((self._mode, scan.units)) or display_range(scan)
-            colors = component_colors(values, shown, color_map(self._mode, self._variant))
+            colors = component_colors(values, shown, scan_color_map(scan, self._variant))
             colors[is_hidden(values, shown, self._threshold), 3] = 0
-        self.scene.paint(colors)
+            if scan.tracts is not None:
+                glass = strengths(values, shown)
+        self.scene.paint(colors, glass)
         self.view.update()
 
     def _refresh(self) -> None:

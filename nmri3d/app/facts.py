@@ -38,7 +38,8 @@ STATISTICS = (
 def component_facts(backend: Backend, row: int, t2: Scan | None) -> dict[str, Any]:
     """Facts of a component row; those of T2 only where there is a T2 scan.
 
-    Returns {"row", "id", "kind", "where", "neurons": how many an MLP has, else 0, "T1": rows, "T2": rows, "histogram":
+    Returns {"row", "id", "kind", "where", "neurons": how many an MLP has, else 0, "editable": whether it writes
+    to the residual stream, "width": of what it writes, "T1": rows, "T2": rows, "histogram":
     {"counts", "low", "high", "outlier"}, None without a T2 scan}.
     """
     table = backend.components
@@ -50,6 +51,8 @@ def component_facts(backend: Backend, row: int, t2: Scan | None) -> dict[str, An
         "kind": KINDS.get(kind, kind),
         "where": f"layer {layer} of {backend.info.n_layers}" if layer >= 0 else "outside the layers",
         "neurons": backend.info.d_mlp if kind == "mlp" else 0,
+        "editable": kind != "unembed",
+        "width": backend.info.d_model,
         "T1": _structure(backend, row),
         "T2": [],
         "histogram": None,

@@ -2,6 +2,8 @@
 
 Convention. Arrays go as raw bytes, little-endian: float32 values, int32 indices, int16 normals (32767 is 1). A scan's
 values are [steps, components]; a step of one scan costs 4 bytes a component, and the rest of a payload is under 2 kB.
+The tracts of a DTI scan cost 13 bytes each, at most 2,000 of them, and 8 kB; where they run follows in the browser from
+the frames that come with the cortex (28 bytes a component and surface).
 The browser works out texture and colors by the same rules as nmri3d/scene (texture.py, colors.py).
 
 Left out: the mesh itself, which VtkLocalView sends.
@@ -14,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nmri3d.results import MODES, Scan
+from nmri3d.results import MODES, SLOTS, Scan
 from nmri3d.scene.camera import VIEWS, CameraPreset
 from nmri3d.scene.colors import color_map, display_range
 from nmri3d.scene.texture import TextureLayout
+from nmri3d.scene.tracts import drawable, placed, reference_score, tract_frame, tract_rules
 
 if TYPE_CHECKING:
     from nmri3d.atlas import Atlas
@@ -67,13 +70,54 @@ def geometry_payload(
         "n_left_vertices": int(atlas.n_left_vertices),
         "n_left_faces": int(atlas.n_left_faces),
         "texture": asdict(texture),
+        "tracts": tract_frames_payload(atlas),
         "views": {name: asdict(preset) for name, preset in {"overview": OVERVIEW, **VIEWS}.items()},
     }
 
 
+def tract_frames_payload(atlas: Atlas) -> dict[str, Any]:
+    """Where tracts end and pass on each surface that the page offers; see scene/tracts.py."""
+    frames = {name: tract_frame(atlas, name) for name in SURFACES}
+    parts = ("anchor", "inward", "core", "gate")
+    return {
+        "side": _bytes(frames[SURFACES[0]].side, "i1"),
+        "frames": {
+            name: {part: _bytes(getattr(frame, part), "<f4") for part in parts} for name, frame in frames.items()
+        },
+    }
+
+
+def tracts_payload(scan: Scan) -> dict[str, Any] | None:
+    """The tracts of a DTI scan that can be drawn, strongest first, and the rules by which they are; None without any.
+
+    slot: place in `slots`, uint8. total, count: of all measured edges. without_place: kept edges that cannot be drawn,
+    since an end has no parcel. reference: |score| of the thickest tube.
+    """
+    if scan.tracts is None:
+        return None
+    edges = drawable(scan.tracts, scan.components)
+    return {
+        "source": _bytes(edges.source, "<i4"),
+        "target": _bytes(edges.target, "<i4"),
+        "slot": _bytes(np.array([SLOTS.index(str(slot)) for slot in edges.slot]), "u1"),
+        "slots": list(SLOTS),
+        "score": _bytes(edges.score, "<f4"),
+        "total": float(edges.total),
+        "count": int(edges.count),
+        "without_place": int((~placed(scan.tracts, scan.components)).sum()),
+        "reference": reference_score(edges),
+        "rules": tract_rules(),
+    }
+
+
 def scan_payload(scan: Scan) -> dict[str, Any]:
-    """One scan with its display range. T1's integers go as float32 for their colors; the table holds them exactly."""
+    """One scan with its display range. T1's integers go as float32 for their colors; the table holds them exactly.
+
+    A DTI scan brings its tubes along, as `tracts` (tracts_payload), and the range then tells the |score| of the thickest
+    one, so that locking the range locks the tubes' widths, too.
+    """
     shown = display_range(scan)
+    tracts = tracts_payload(scan)
     special = np.asarray(scan.details.get("special", np.zeros(len(scan.tokens), dtype=bool)), dtype=bool)
     return {
         "mode": scan.mode,
@@ -88,7 +132,9 @@ def scan_payload(scan: Scan) -> dict[str, Any]:
             "vmax": shown.vmax,
             "scale": shown.scale,
             "ticks": [[place, label] for place, label in shown.ticks()],
+            "tract_reference": tracts["reference"] if tracts else None,
         },
+        "tracts": tracts,
         "prompt": scan.provenance.prompt or "",
         "created": scan.provenance.created,
         "seconds": scan.provenance.seconds,

@@ -25,7 +25,8 @@ from nmri3d.export.image import save_image
 from nmri3d.results import Scan
 from nmri3d.scene.brain import BrainScene
 from nmri3d.scene.camera import VIEWS, Hemispheres
-from nmri3d.scene.colors import VARIANTS, DisplayRange, Variant, color_map, display_range
+from nmri3d.scene.colors import VARIANTS, DisplayRange, Variant, display_range, scan_color_map, strengths
+from nmri3d.scene.tracts import TRACT_COLORS, TractStyle, drawable
 
 SIZE = (1920, 1080)
 
@@ -64,6 +65,8 @@ class PictureWish:
     pose       where the camera stands
     aspect     width / height of the frame that the person sees
     selected   component row that glows, -1 for none
+    tracts     how the tubes of a DTI scan are drawn
+    marked     tube that stands out, as a place among those that can be drawn; None for none
     """
 
     step: int
@@ -75,6 +78,8 @@ class PictureWish:
     pose: CameraPose
     aspect: float
     selected: int
+    tracts: TractStyle
+    marked: int | None
 
 
 def read_wish(message: Any, scan: Scan, selected: int, pose: CameraPose | None) -> PictureWish:
@@ -86,17 +91,21 @@ def read_wish(message: Any, scan: Scan, selected: int, pose: CameraPose | None) 
         raise InputError("a picture needs to be told what it shows; reload the page and try again")
     view = require_choice(message.get("view"), ("overview", *VIEWS), "view")
     locked = message.get("range")
-    variant = require_choice(message.get("palette"), VARIANTS, "palette")
+    palette = require_choice(message.get("palette"), VARIANTS, "palette")
+    variant: Variant = "colorblind" if palette == "colorblind" else "standard"
+    style, marked = _read_tracts(message.get("tracts"), scan, variant)
     return PictureWish(
         step=require_index(message.get("step"), scan.n_steps, "token"),
         surface=require_choice(message.get("surface"), SURFACES, "surface"),
         hemispheres=VIEWS[view].hemispheres if view in VIEWS else "both",
-        variant="colorblind" if variant == "colorblind" else "standard",
+        variant=variant,
         threshold=require_share(message.get("threshold"), "threshold"),
         display=None if locked is None else _read_range(locked),
         pose=_read_pose(message.get("camera")) if pose is None else pose,
         aspect=require_number(message.get("aspect"), 0.1, 10, "shape of the frame"),
         selected=selected,
+        tracts=style,
+        marked=marked,
     )
 
 
@@ -104,8 +113,7 @@ def is_hidden(values: np.ndarray, shown: DisplayRange, threshold: float) -> np.n
     """bool [n], which components stay grey: those below a share `threshold` of the bar (for a symmetric one, of half)."""
     if threshold <= 0:
         return np.zeros(len(values), dtype=bool)
-    place = np.nan_to_num(shown.fraction(values))
-    hidden: np.ndarray = (np.abs(2 * place - 1) if shown.scale == "symmetric" else place) < threshold
+    hidden: np.ndarray = strengths(values, shown) < threshold
     return hidden
 
 
@@ -170,7 +178,9 @@ class Pictures:
                     Path(folder) / "picture.png",
                     size=SIZE,
                     display=shown,
-                    colors=color_map(scan.mode, wish.variant),
+                    colors=scan_color_map(scan, wish.variant),
+                    tracts=wish.tracts,
+                    marked=wish.marked,
                 )
                 return path.read_bytes()
         finally:
@@ -205,6 +215,24 @@ def _read_pose(camera: Any) -> CameraPose:
         require_vector(camera.get("viewUp"), "camera's up direction"),
         require_number(camera.get("viewAngle"), 1, 120, "camera's angle of view"),
     )
+
+
+def _read_tracts(message: Any, scan: Scan, variant: Variant) -> tuple[TractStyle, int | None]:
+    """How tubes are drawn and which one is marked; a message of a scan without tubes may leave it out."""
+    if scan.tracts is None or message is None:
+        return TractStyle(variant=variant), None
+    if not isinstance(message, dict):
+        raise InputError("a picture with tracts needs to know how they are drawn; reload the page and try again")
+    share, colors = message.get("share"), require_choice(message.get("colors"), TRACT_COLORS, "color of tracts")
+    reference, marked = message.get("reference"), message.get("marked")
+    count = len(drawable(scan.tracts, scan.components))
+    style = TractStyle(
+        share=None if share is None else require_share(share, "share of the effect"),
+        colors="direction" if colors == "direction" else "sign",
+        variant=variant,
+        reference=None if reference is None else require_number(reference, 1e-30, 3.5e38, "score of the thickest tube"),
+    )
+    return style, None if marked == -1 else require_index(marked, count, "tract")
 
 
 def _read_range(locked: Any) -> DisplayRange:

@@ -36,12 +36,29 @@ class PageState:
     mode          the open tab
     palettes      {variant: {mode: uint8 [256, 3]}}
     geometry      components and cortex, once a model; see `payloads.geometry_payload`
-    scan_t1, scan_t2, scan_fmri   one scan each; see `payloads.scan_payload`
-    job           {"mode", "share", "what"} while a scan is under way
-    errors        {"model" | "prompt" | "picture" | mode: sentence}
+    scan_t1, scan_t2, scan_fmri, scan_dti, scan_flair   one scan each; see `payloads.scan_payload`
+    job           {"mode", "share", "what"} while a scan or another long piece of work is under way
+    errors        {place: sentence}; places are "model", "prompt", "corrupt", "picture", "edit", "trace", ..., and modes
     facts         the selected component; see `facts.component_facts`
     neurons       {"row", "step", "items"}: strongest neurons of a selected MLP, on demand
-    prediction    {"prompt", "tokens": [{"text", "probability"}]}
+    prediction    {"prompt", "tokens"}; see `findings.prediction_finding`
+    subject       the prompt that experiments are about; see `findings.subject_finding`
+    painting      {"what", "palette", "payload"}: what is painted instead of a tab's own scan
+    edits         [{"number", "text", "title"}], the stack of edits
+    edit_job      {"kind"} while an edit is measured
+    comparison    before and after the edits; see `findings.comparison_finding`
+    paths         the DTI scan in figures; see `findings.paths_finding`
+    edge_check    one edge, {"source", "target", "slot", "busy", "measured"}
+    attention     {"layer", "head", "tokens", "pattern"}: one head's attention
+    head_kinds    scores of all heads; see `findings.kinds_finding`
+    flair         the FLAIR scan in figures; see `findings.flair_finding`
+    own_effect    what one component alone does to the lens; see `findings.own_effect_finding`
+    lens          the logit lens; see `findings.lens_finding`
+    trace, sweep  results of the long runs; see `findings`
+    estimates     {"trace" | "sweep": {"seconds", "detail"} or {"error"}}: how long a run would take
+    ask           {"what", "seconds", "detail"}: a run that waits for a yes
+    generated     {"number", "token", "values"}: the newest token of a generation
+    layers        how many layers the model has
     log_tail      newest lines of the log, numbered
     aggregation   how fMRI reduces a write
     statistic     which statistic T2 paints
@@ -62,11 +79,31 @@ class PageState:
     scan_t1: dict[str, Any] | None = None
     scan_t2: dict[str, Any] | None = None
     scan_fmri: dict[str, Any] | None = None
+    scan_dti: dict[str, Any] | None = None
+    scan_flair: dict[str, Any] | None = None
     job: dict[str, Any] | None = None
     errors: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] | None = None
     neurons: dict[str, Any] | None = None
     prediction: dict[str, Any] | None = None
+    subject: dict[str, Any] | None = None
+    painting: dict[str, Any] | None = None
+    edits: list[dict[str, Any]] = field(default_factory=list)
+    edit_job: dict[str, Any] | None = None
+    comparison: dict[str, Any] | None = None
+    paths: dict[str, Any] | None = None
+    edge_check: dict[str, Any] | None = None
+    attention: dict[str, Any] | None = None
+    head_kinds: dict[str, Any] | None = None
+    flair: dict[str, Any] | None = None
+    own_effect: dict[str, Any] | None = None
+    lens: dict[str, Any] | None = None
+    trace: dict[str, Any] | None = None
+    sweep: dict[str, Any] | None = None
+    estimates: dict[str, Any] = field(default_factory=dict)
+    ask: dict[str, Any] | None = None
+    generated: dict[str, Any] | None = None
+    layers: int = 0
     log_tail: list[dict[str, Any]] = field(default_factory=list)
     aggregation: str = AGGREGATIONS[0]
     statistic: str = "std"
@@ -100,10 +137,22 @@ def require_choice(value: Any, known: tuple[str, ...], name: str) -> str:
 
 def require_index(value: Any, count: int, name: str) -> int:
     """A whole number from 0 to count - 1. A bool is refused, and so is a float that is not whole."""
+    return require_whole(value, 0, count - 1, name)
+
+
+def require_whole(value: Any, low: int, high: int, name: str) -> int:
+    """A whole number from low to high. A bool is refused, and so is a float that is not whole."""
     if isinstance(value, float) and value.is_integer():  # JSON knows one kind of number
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
-        raise InputError(f"the {name} must be a whole number from 0 to {count - 1}, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InputError(f"the {name} must be a whole number from {low} to {high}, not {value!r}")
+    return value
+
+
+def require_message(value: Any) -> dict[str, Any]:
+    """Named options."""
+    if not isinstance(value, dict):
+        raise InputError("this needs named options; reload the page and try again")
     return value
 
 

@@ -121,6 +121,18 @@ class Traffic:
         return sum(self.received) + sum(self.sent)
 
 
+def by(name: str) -> str:
+    return f'[data-testid="{name}"]'
+
+
+def scan(page: Any, prompt: str = PROMPT) -> None:
+    """Scan in the open tab, or in fMRI where that takes no prompt; and wait for the prediction too."""
+    page.fill(by("prompt-input"), prompt)
+    page.press(by("prompt-input"), "Enter")
+    page.wait_for_selector(by("token-0"))
+    page.wait_for_selector(by("predictions"))
+
+
 def opened(browser: Any, address: str, size: tuple[int, int] = (1280, 720)) -> Any:
     """A page with a painted brain, its traffic at `.traffic` and its scripts' errors at `.complaints`."""
     page = browser.new_page(viewport={"width": size[0], "height": size[1]})

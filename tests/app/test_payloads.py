@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgpack
 import numpy as np
 import pytest
 
 from nmri3d.app.facts import component_facts, model_facts
-from nmri3d.app.payloads import SURFACES, geometry_payload, palettes_payload, scan_payload
+from nmri3d.app.payloads import (
+    SURFACES,
+    geometry_payload,
+    palettes_payload,
+    scan_payload,
+    tract_frames_payload,
+    tracts_payload,
+)
 from nmri3d.scans import scan
 from nmri3d.scene.colors import color_map, display_range
 from nmri3d.scene.mesh import split_along_borders, vertex_normals
 from nmri3d.scene.texture import texture_layout
+from nmri3d.scene.tracts import drawable, tract_frame
 from tests.app.conftest import PROMPT
+from tests.scene.small_tracts import random_tracts
 
 
 @pytest.mark.parametrize(("mode", "prompt"), [("T1", None), ("T2", None), ("fMRI", "a"), ("fMRI", PROMPT)])
@@ -25,6 +36,59 @@ def test_a_scan_costs_four_bytes_a_component_a_step_and_little_more(service, mod
     assert len(payload["special"]) == len(payload["tokens"]) == len(measured.tokens)
     shown = display_range(measured)
     assert (payload["range"]["vmin"], payload["range"]["vmax"]) == (shown.vmin, shown.vmax)
+
+
+@pytest.fixture
+def measured_tracts(service):
+    """A DTI scan to send: only where its numbers go matters here, not what they are."""
+    measured = scan(service.backend, "fMRI", "a")
+    tracts = random_tracts(measured.components, 3000)
+    values = np.random.default_rng(0).normal(size=(1, len(measured.components))).astype(np.float32)
+    return replace(measured, mode="DTI", values=values, tokens=(), signed=True, details={}, tracts=tracts)
+
+
+def test_tracts_cost_thirteen_bytes_each_and_come_back_whole(measured_tracts):
+    sent = tracts_payload(measured_tracts)
+    edges = drawable(measured_tracts.tracts, measured_tracts.components)
+    np.testing.assert_array_equal(np.frombuffer(sent["source"], "<i4"), edges.source)
+    np.testing.assert_array_equal(np.frombuffer(sent["target"], "<i4"), edges.target)
+    np.testing.assert_array_equal(np.frombuffer(sent["score"], "<f4"), edges.score)
+    assert [sent["slots"][slot] for slot in sent["slot"]] == edges.slot.tolist()
+    assert (sent["total"], sent["count"]) == (measured_tracts.tracts.total, 9000)
+    assert sent["reference"] == np.abs(edges.score).max()
+    assert len(edges) == 2000
+    assert len(msgpack.packb(sent)) < 13 * 2000 + 8000
+    payload = scan_payload(measured_tracts)
+    assert payload["tracts"] == sent
+    assert payload["range"]["tract_reference"] == sent["reference"]
+    without = scan_payload(replace(measured_tracts, tracts=None))
+    assert without["tracts"] is None
+    assert without["range"]["tract_reference"] is None
+
+
+def test_edges_without_a_place_are_counted_and_not_sent(measured_tracts):
+    kinds = measured_tracts.components.kind
+    biased = replace(measured_tracts.tracts, source=np.full(3000, np.flatnonzero(kinds == "mlp")[0], np.int32))
+    sent = tracts_payload(replace(measured_tracts, tracts=biased))
+    assert sent["without_place"] == 0
+    from nmri3d.components import ComponentTable
+
+    table = ComponentTable(["embed", "head", "attn_bias", "mlp"], [-1, 0, 0, 0], [-1, 0, -1, -1], [1, 1, 1, 1])
+    few = random_tracts(ComponentTable(["embed", "head", "mlp"], [-1, 0, 0], [-1, 0, -1], [1, 1, 1]), 5)
+    few = replace(few, source=np.int32([2, 0, 2, 1, 1]), target=np.int32([3, 1, 3, 3, 3]))
+    sent = tracts_payload(replace(measured_tracts, components=table, values=np.ones((1, 4)), tracts=few))
+    assert sent["without_place"] == 2
+    assert np.frombuffer(sent["source"], "<i4").tolist() == [0, 1, 1]
+
+
+def test_frames_of_tracts_are_those_of_the_surfaces(atlas):
+    sent = tract_frames_payload(atlas)
+    for name in SURFACES:
+        frame = tract_frame(atlas, name)
+        np.testing.assert_array_equal(np.frombuffer(sent["side"], "i1"), frame.side)
+        for part in ("anchor", "inward", "core", "gate"):
+            array = np.frombuffer(sent["frames"][name][part], "<f4").reshape(-1, 3)
+            np.testing.assert_array_equal(array, getattr(frame, part))
 
 
 def test_palettes_are_the_color_maps():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from nmri3d.scans import scan
 from nmri3d.scene.brain import BrainScene
 from nmri3d.scene.colors import color_map, component_colors, display_range
 from tests.app.conftest import PROMPT
+from tests.scene.small_tracts import random_tracts
 
 CAMERA = {
     "position": [-700.0, 0.0, 10.0],
@@ -87,6 +89,56 @@ def test_every_part_of_a_wish_is_seen_and_the_scene_is_kept(
     assert len(built) == 1
 
 
+TRACTS: dict[str, Any] = {"share": None, "colors": "sign", "reference": None, "marked": -1}
+
+
+@pytest.fixture(scope="module")
+def measured_tracts(measured: Any) -> Any:
+    """A DTI scan for drawing: only where its numbers lie matters here, not what they are."""
+    values = np.random.default_rng(0).normal(size=(1, len(measured.components))).astype(np.float32)
+    tracts = random_tracts(measured.components, 30)
+    return replace(measured, mode="DTI", values=values, tokens=(), signed=True, details={}, tracts=tracts)
+
+
+def test_every_wish_about_tracts_is_seen(
+    pictures: Any, measured_tracts: Any, measured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nmri3d.app.pictures.SIZE", (480, 270))
+
+    def take(selected: int = -1, palette: str = "standard", **changes: Any) -> np.ndarray:
+        tracts = {**TRACTS, **changes}
+        return pixels(
+            pictures.draw(measured_tracts, wish(measured_tracts, selected, step=0, tracts=tracts, palette=palette))
+        )
+
+    plain = take()
+    heart = int(measured_tracts.tracts.source[0])
+    changed = {
+        "share": take(share=0.1),
+        "colors": take(colors="direction"),
+        "reference": take(reference=50.0),
+        "marked": take(marked=3),
+        "palette": take(palette="colorblind"),
+        "selection": take(selected=heart),
+    }
+    for name, other in changed.items():
+        assert np.abs(other - plain).mean() > 0.05, name
+    np.testing.assert_array_equal(take(), plain)
+    pictures.draw(measured, wish(measured))
+    assert pictures._scene.tracts.edges is None
+    assert not pictures._scene.is_glass
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"share": 2}, {"share": "all"}, {"colors": "rainbow"}, {"reference": 0}, {"marked": 30}, {"marked": None}, None],
+)
+def test_a_wish_about_tracts_that_cannot_be_is_refused(measured_tracts: Any, wrong: Any) -> None:
+    tracts = "tubes" if wrong is None else {**TRACTS, **wrong}
+    with pytest.raises(InputError):
+        wish(measured_tracts, step=0, tracts=tracts)
+
+
 def test_what_the_threshold_hides_is_grey_and_the_bar_says_so(pictures: Any, measured: Any) -> None:
     shown = display_range(measured)
     hidden = is_hidden(measured.values[1], shown, 0.5)
@@ -96,7 +148,7 @@ def test_what_the_threshold_hides_is_grey_and_the_bar_says_so(pictures: Any, mea
     assert (place[~hidden] >= 0.5).all()
     np.testing.assert_array_equal(hidden, ~(place >= 0.5))
     pictures.draw(measured, wish(measured, threshold=0.5))
-    texels = pictures._scene._texels.reshape(-1, pictures._scene.layout.width, 3)[1]
+    texels = pictures._scene._texels.reshape(-1, pictures._scene.layout.width, 4)[1, :, :3]
     colors = component_colors(measured.values[1], shown, color_map("fMRI"))[:, :3]
     for row in range(len(hidden)):
         painted = bool((texels[row] == colors[row]).all())

@@ -13,11 +13,13 @@ from nmri3d.app.state import (
     PageState,
     require_choice,
     require_index,
+    require_message,
     require_mode,
     require_number,
     require_share,
     require_text,
     require_vector,
+    require_whole,
 )
 from nmri3d.errors import InputError
 
@@ -45,6 +47,25 @@ def test_an_index_is_a_whole_number_in_range_or_refused(value, count):
     else:
         with pytest.raises(InputError, match="row must be a whole number from 0"):
             require_index(value, count, "row")
+
+
+@given(ANYTHING, st.integers(-5, 5), st.integers(0, 9))
+def test_a_whole_number_has_ends(value, low, more):
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if number and value == int(value) and low <= value <= low + more:
+        assert require_whole(value, low, low + more, "window") == value
+    else:
+        with pytest.raises(InputError, match="window must be a whole number"):
+            require_whole(value, low, low + more, "window")
+
+
+@given(ANYTHING)
+def test_a_message_is_named_options_or_refused(value):
+    if isinstance(value, dict):
+        assert require_message(value) is value
+    else:
+        with pytest.raises(InputError, match="named options"):
+            require_message(value)
 
 
 @given(ANYTHING)

@@ -10,6 +10,7 @@
   const { store } = nmri;
   const { inject, onMounted, onBeforeUnmount, ref, watch, computed } = window.Vue;
 
+  const PULSING = ["fMRI", "FLAIR"];
   const CLICK_TRAVEL = 4; // CSS pixels that a click may wander before it is a drag
   const KINDS = {
     embed: "embedding",
@@ -30,7 +31,37 @@
     const palette = nmri.palette();
     if (!scan || !palette || scan.components !== n)
       return { colors: new Uint8Array(n * 4), strengths: new Float32Array(n) };
-    return nmri.colors.componentColors(nmri.values(), nmri.range(), palette, store.threshold);
+    const target = nmri.colors.componentColors(nmri.values(), nmri.range(), palette, store.threshold);
+    return { ...target, glass: nmri.tracts.current() ? target.strengths : null };
+  }
+
+  /* The tubes to draw now, as painter.js takes them; null for none. */
+  function currentTracts() {
+    const tracts = nmri.tracts.current();
+    if (!tracts) return null;
+    const { rules, source, target, score } = tracts;
+    return {
+      rules,
+      source,
+      target,
+      score,
+      chosen: nmri.tracts.chosen(),
+      reference: nmri.tracts.reference(),
+      axes: nmri.tracts.state.colors === "direction" ? rules.axis_colors[store.palette] : null,
+      signs: rules.sign_colors[store.palette],
+      marked: nmri.tracts.marked(),
+    };
+  }
+
+  /* The pointer rests on a component or a tract, {row, edge}. */
+  function hoverOver({ row, edge }, place) {
+    nmri.tracts.state.hover = edge;
+    store.hover = row < 0 && edge < 0 ? null : { row, edge, ...place };
+  }
+
+  function clickOn({ row, edge }) {
+    if (edge >= 0) nmri.tracts.mark(edge);
+    else nmri.select(row);
   }
 
   /* Pointer handling that both renderings share: hover at most once a frame, and clicks that are no drags. */
@@ -41,6 +72,7 @@
     const leave = () => {
       pending = null;
       store.hover = null;
+      nmri.tracts.state.hover = -1;
     };
     const move = (event) => {
       if (down && Math.hypot(event.clientX - down.x, event.clientY - down.y) > CLICK_TRAVEL) down.dragged = true;
@@ -81,6 +113,7 @@
     <div class="brain-overlay" ref="overlay">
       <span v-for="side in sides" :key="side" :class="['letter', side]" aria-hidden="true">{{ store.letters[side] }}</span>
       <nmri-tooltip></nmri-tooltip>
+      <nmri-tracts></nmri-tracts>
     </div>`;
 
   nmri.components["nmri-brain"] = {
@@ -104,7 +137,7 @@
 
       function repaint(fade) {
         if (!painter) return;
-        const pulsing = store.pulse && store.mode === "fMRI" && Boolean(nmri.scan());
+        const pulsing = store.pulse && PULSING.includes(store.mode) && Boolean(nmri.scan());
         painter.paint(currentTarget(), { fade, pulsing });
       }
 
@@ -128,6 +161,7 @@
           painter.setView(store.view, false);
           touched = false;
           repaint(false);
+          painter.setTracts(currentTracts());
           readOrientation();
           if (store.selected >= 0) painter.select(store.selected);
         };
@@ -138,11 +172,10 @@
         const element = overlay.value.closest(".brain-frame");
         unfollow = followPointer(element, {
           onHover(event) {
-            const row = painter ? painter.pick(event) : -1;
-            store.hover = row < 0 ? null : { row, ...placeIn(element, event) };
+            if (painter) hoverOver(painter.pick(event), placeIn(element, event));
           },
           onClick(event) {
-            if (painter) nmri.select(painter.pick(event));
+            if (painter) clickOn(painter.pick(event));
           },
         });
         const turned = (event) => {
@@ -174,6 +207,13 @@
         (now, before) => repaint(now.slice(0, 3).some((value, at) => value !== before[at])),
       );
       watch(() => store.pulse, () => repaint(false));
+      watch(
+        () => {
+          const { share, colors } = nmri.tracts.state;
+          return [nmri.tracts.current(), nmri.tracts.reference(), nmri.tracts.marked(), share, colors, store.palette, store.selected];
+        },
+        () => painter && painter.setTracts(currentTracts()),
+      );
       watch(() => store.selected, (row) => painter && painter.select(row));
       watch(
         () => store.surface,
@@ -208,12 +248,13 @@
           async onHover(event) {
             const ticket = (asked += 1);
             const place = placeIn(element, event);
-            const row = await nmri.trigger("remote_pick", place.x / place.width, place.y / place.height);
-            if (ticket === asked) store.hover = row < 0 ? null : { row, ...place };
+            const found = await nmri.trigger("remote_pick", place.x / place.width, place.y / place.height);
+            if (ticket === asked && found) hoverOver(found, place);
           },
           async onClick(event) {
             const place = placeIn(element, event);
-            nmri.select(await nmri.trigger("remote_pick", place.x / place.width, place.y / place.height));
+            const found = await nmri.trigger("remote_pick", place.x / place.width, place.y / place.height);
+            if (found) clickOn(found);
           },
         });
         store.painted = true;
@@ -227,7 +268,10 @@
 
   nmri.components["nmri-tooltip"] = {
     template: `
-      <div v-if="row >= 0 && table" class="tooltip" role="status" :style="place" data-testid="tooltip">
+      <div v-if="edge >= 0" class="tooltip" role="status" :style="place" data-testid="tooltip">
+        <nmri-tract-facts :at="edge"></nmri-tract-facts>
+      </div>
+      <div v-else-if="row >= 0 && table" class="tooltip" role="status" :style="place" data-testid="tooltip">
         <b>{{ table.ids[row] }}</b>
         <span>{{ nmri.kindName(table.kind[row]) }}</span>
         <span v-if="scan" class="data">{{ nmri.valueText(row) }} <i>{{ scan.units }}</i></span>
@@ -235,6 +279,7 @@
       </div>`,
     setup() {
       const row = computed(() => (store.hover ? store.hover.row : -1));
+      const edge = computed(() => (store.hover ? store.hover.edge : -1));
       const place = computed(() => {
         const at = store.hover;
         if (!at) return {};
@@ -242,7 +287,7 @@
         const top = at.y + 90 > at.height ? { bottom: `${at.height - at.y + 12}px` } : { top: `${at.y + 12}px` };
         return { ...left, ...top };
       });
-      return { row, place, nmri, table: computed(nmri.geometry), scan: computed(nmri.scan) };
+      return { row, edge, place, nmri, table: computed(nmri.geometry), scan: computed(nmri.scan) };
     },
   };
 })();

@@ -1,7 +1,8 @@
 /* From raw values to the texture that paints the brain, as nmri3d/scene/colors.py and texture.py define it.
 
    Convention. A component below the threshold, or without a value, is unpainted (alpha 0) and shows the grey folding.
-   The pulse only darkens: at its crest a color is exactly the color bar's. Nothing here changes a value.
+   The pulse only darkens: at its crest a color is exactly the color bar's. Nothing here changes a value. A cortex of glass
+   is clear where the values are weak.
 
    Left out: display ranges and color tables, which come from the server. */
 
@@ -66,22 +67,28 @@
     return strengths.map((value) => 1 - PULSE_DEPTH * wave * Math.max(0, (value - PULSE_FROM) / (1 - PULSE_FROM)));
   }
 
-  /* Write the texture, [height, width, channels] bytes, row 0 at v = 0; see nmri3d/scene/texture.py for the layout. */
-  function writeTexture(target, channels, colors, shades, layout) {
-    const { width, height, underlay_sulcus: sulcus, underlay_gyrus: gyrus, sulcus_shade: shade } = layout;
+  /* Write the texture, [height, width, channels] bytes, row 0 at v = 0; see nmri3d/scene/texture.py for the layout.
+
+     shades: brightness of each component, or null. glass: strength of each component, or null for a solid cortex. */
+  function writeTexture(target, channels, colors, shades, layout, glass) {
+    const { width, height, sulcus_shade: shade, glass_opacity: opacity } = layout;
+    const sulcus = glass ? layout.glass_sulcus : layout.underlay_sulcus;
+    const gyrus = glass ? layout.glass_gyrus : layout.underlay_gyrus;
     const count = colors.length / 4;
     const slots = (height / 2) * width;
     for (let slot = 0; slot < slots; slot += 1) {
       const low = (2 * Math.floor(slot / width) * width + (slot % width)) * channels;
       const high = low + width * channels;
-      const alpha = slot < count ? colors[slot * 4 + 3] / 255 : 0;
+      const weight = glass && slot < count ? glass[slot] : 1;
+      const alpha = slot < count ? (weight * colors[slot * 4 + 3]) / 255 : 0;
       const bright = shades && slot < count ? shades[slot] : 1;
       for (let channel = 0; channel < 3; channel += 1) {
         const color = slot < count ? colors[slot * 4 + channel] * alpha * bright : 0;
         target[low + channel] = Math.floor(sulcus[channel] * (1 - alpha) + color * shade + 0.5);
         target[high + channel] = Math.floor(gyrus[channel] * (1 - alpha) + color + 0.5);
       }
-      if (channels === 4) target[low + 3] = target[high + 3] = 255;
+      const solid = glass ? Math.floor(255 * (opacity[0] + (opacity[1] - opacity[0]) * alpha) + 0.5) : 255;
+      if (channels === 4) target[low + 3] = target[high + 3] = solid;
     }
   }
 

@@ -6,7 +6,7 @@
   const { watch } = window.Vue;
 
   nmri.components["nmri-feed"] = {
-    props: { palettes: Object, geometry: Object, t1: Object, t2: Object, fmri: Object, remote: Boolean, mode: String },
+    props: { palettes: Object, geometry: Object, t1: Object, t2: Object, fmri: Object, dti: Object, flair: Object, remote: Boolean, mode: String },
     template: `<span hidden></span>`,
     setup(props) {
       nmri.store.remote = Boolean(props.remote);
@@ -16,6 +16,8 @@
       watch(() => props.t1, (payload) => nmri.takeScan("T1", payload), now);
       watch(() => props.t2, (payload) => nmri.takeScan("T2", payload), now);
       watch(() => props.fmri, (payload) => nmri.takeScan("fMRI", payload), now);
+      watch(() => props.dti, (payload) => nmri.takeScan("DTI", payload), now);
+      watch(() => props.flair, (payload) => nmri.takeScan("FLAIR", payload), now);
       watch(() => props.mode, (mode) => mode && mode !== nmri.store.mode && nmri.setMode(mode), now);
       return {};
     },

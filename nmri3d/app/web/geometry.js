@@ -213,5 +213,5 @@
     return { right: letter(right), left: opposite(right), top: letter(upward), bottom: opposite(upward) };
   }
 
-  window.nmri3d.geo = { pickFace, edgeRibbons, borderLoops, loopRibbon, fitCamera, orientationLetters };
+  window.nmri3d.geo = { cross, sub, unit, pickFace, edgeRibbons, borderLoops, loopRibbon, fitCamera, orientationLetters };
 })();

@@ -1,13 +1,14 @@
 /* The painter: holds the live vtk.js objects of the brain and changes them, with no word to the server.
 
    Convention. It works on what VtkLocalView built from the server's scene: the cortex (split along parcel borders) with
-   its texture, the ribbons between parcels, and the ribbons that glow around the selected one. Times are milliseconds.
+   its texture, the ribbons between parcels, the ribbons that glow around the selected one, and the tubes (which
+   tract_painter.js draws). Times are milliseconds.
 
    Left out: what a person does (brain_view.js) and what is shown (store.js). */
 
 (function () {
   "use strict";
-  const { colors, geo } = window.nmri3d;
+  const { colors, geo, TractPainter } = window.nmri3d;
 
   const FADE = 300;
   const MORPH = 700;
@@ -24,6 +25,9 @@
     [1.1, 0.7],
   ];
 
+  const GLASS_BORDER = 0.25; // opacity of the borders on a cortex of glass
+  const PICK_SLACK = 3; // pixels by which a tube may be missed
+
   const ease = (t) => (t < 0.5 ? 2 * t * t : 1 - 2 * (1 - t) * (1 - t));
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -37,6 +41,7 @@
       this.texture = find(geometry.scene.texture);
       this.borders = find(geometry.scene.borders);
       this.glow = geometry.scene.glow.map(find);
+      const tubes = find(geometry.scene.tracts);
       this.mesh = this.actor.getMapper().getInputData();
       this.image = this.texture.getInputData();
       this.texels = this.image.getPointData().getScalars();
@@ -47,8 +52,10 @@
         this.allFaces.length === geometry.faceComponent.length * 4 &&
         this.points.length === geometry.vertexOfSplit.length * 3 &&
         this.normals.length === this.points.length &&
-        this.texels.getData().length >= geometry.texture.width * geometry.texture.height * 3 &&
+        this.texels.getData().length >= geometry.texture.width * geometry.texture.height * 4 &&
         this.borders &&
+        tubes &&
+        tubes.getMapper().getInputData().getPointData().getScalars() &&
         this.glow.every((actor) => actor.getMapper().getInputData().getPolys().getData().length);
       if (!whole) throw new Error("the scene is not whole yet");
       // Rewritten textures must not be immutable in WebGL (vtk-js issue 2712).
@@ -60,8 +67,9 @@
         points: geometry.surfaces[this.surface].slice(),
         normals: geometry.normals[this.surface].slice(),
       };
+      this.tracts = new TractPainter(tubes, geometry.tracts, this.surface);
       this.hemispheres = "both";
-      this.target = null; // {colors, strengths}
+      this.target = null; // {colors, strengths, glass}
       this.fade = null;
       this.morph = null;
       this.turn = null;
@@ -75,6 +83,7 @@
       this.onFirstPicture = null; // called once, when the first picture is really on the screen
       this.closed = false;
       for (const actor of this.glow) actor.setVisibility(false);
+      this.actor.setForceOpaque(true);
     }
 
     get renderer() {
@@ -100,12 +109,13 @@
 
     // -- painting -----------------------------------------------------------------------------------------------
 
-    /* Show component colors. `fade` crosses over from the present picture; `pulsing` lets strong ones breathe. */
+    /* Show component colors; `target.glass`, strengths, makes a cortex of glass of it. `fade` crosses over from the present picture; `pulsing` lets strong ones breathe. */
     paint(target, { fade, pulsing }) {
       const data = this.texels.getData();
       this.fade = fade && !calm.matches ? { from: data.slice(), start: performance.now() } : null;
       this.pulsing = pulsing && !calm.matches;
       this.target = target;
+      this.borders.getProperty().setOpacity(target.glass ? GLASS_BORDER : 1);
       this.requestDraw();
     }
 
@@ -114,13 +124,16 @@
       const data = this.texels.getData();
       const channels = this.texels.getNumberOfComponents();
       const shades = this.pulsing ? colors.pulseShades(this.target.strengths, now) : null;
-      colors.writeTexture(data, channels, this.target.colors, shades, this.geometry.texture);
+      colors.writeTexture(data, channels, this.target.colors, shades, this.geometry.texture, this.target.glass);
       if (this.fade) {
         const share = Math.min(1, (now - this.fade.start) / FADE);
         const { from } = this.fade;
         for (let at = 0; at < data.length; at += 1) data[at] = from[at] + (data[at] - from[at]) * share + 0.5;
         if (share >= 1) this.fade = null;
       }
+      const translucent = Boolean(this.target.glass || this.fade); // glass is still fading away
+      this.actor.setForceOpaque(!translucent);
+      this.actor.setForceTranslucent(translucent);
       this.texels.modified();
       this.image.modified();
       this.texture.modified();
@@ -212,8 +225,8 @@
       const { surfaces, normals } = this.geometry;
       this.surface = name;
       this.morph = {
-        from: { points: this.cortex.points.slice(), normals: this.cortex.normals.slice() },
-        to: { points: surfaces[name], normals: normals[name] },
+        from: { points: this.cortex.points.slice(), normals: this.cortex.normals.slice(), frame: this.tracts.frame },
+        to: { points: surfaces[name], normals: normals[name], frame: this.tracts.frames[name] },
         start: animate && !calm.matches ? performance.now() : -Infinity,
       };
       this.stepMorph(performance.now());
@@ -255,6 +268,7 @@
         normals[at + 1] = y / length;
         normals[at + 2] = z / length;
       }
+      this.tracts.follow(from.frame, to.frame, share >= 1 ? 1 : weight);
       if (share >= 1) this.morph = null;
       this.placeCortex();
     }
@@ -295,17 +309,35 @@
       }
     }
 
+    // -- tracts -------------------------------------------------------------------------------------------------
+
+    /* Draw tubes, as TractPainter takes them; null for none. */
+    setTracts(wanted) {
+      this.tracts.set(wanted);
+      this.requestDraw();
+    }
+
     // -- picking ------------------------------------------------------------------------------------------------
 
-    /* Component row under a pointer event; -1 for background, medial wall and hidden halves. */
+    /* What is under a pointer event: {row, edge} of component and tract, -1 for none. A tube goes before the cortex
+       around it; there is no component on the background, the medial wall and hidden halves. */
     pick(event) {
       const { x, y } = this.view.getScreenEventPositionFor(event);
       const window3d = this.view.openglRenderWindow;
       const near = window3d.displayToWorld(x, y, 0, this.renderer);
       const far = window3d.displayToWorld(x, y, 1, this.renderer);
       const direction = [far[0] - near[0], far[1] - near[1], far[2] - near[2]];
+      const edge = this.tracts.nearest(near, direction, PICK_SLACK * this.pixelSize());
+      if (edge >= 0) return { row: -1, edge };
       const face = geo.pickFace(this.points, this.faces, near, direction);
-      return face < 0 ? -1 : this.geometry.faceComponent[face + this.firstFace];
+      return { row: face < 0 ? -1 : this.geometry.faceComponent[face + this.firstFace], edge: -1 };
+    }
+
+    /* Millimetres that a CSS pixel shows at the middle of the brain. */
+    pixelSize() {
+      const away = Math.hypot(...geo.sub(this.camera.getPosition(), this.camera.getFocalPoint()));
+      const tall = 2 * away * Math.tan((this.camera.getViewAngle() * Math.PI) / 360);
+      return (tall / this.view.openglRenderWindow.getSize()[1]) * window.devicePixelRatio;
     }
 
     /* The preset from which a parcel is seen best, or "" when it is in sight already (or has no parcel). */
@@ -356,6 +388,7 @@
         this.mesh.modified();
         this.placeBorders();
         this.placeGlow();
+        this.tracts.show(alone);
       }
       const [width, height] = this.view.openglRenderWindow.getSize();
       const { n_left_vertices: left, n_vertices: all } = this.geometry;

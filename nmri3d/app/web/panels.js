@@ -76,43 +76,62 @@
 
   // -- tokens -----------------------------------------------------------------------------------------------------
 
+  /* The tokens of what is shown: steps of the scan, or, for DTI, the place whose answer is asked for. */
   nmri.components["nmri-tokens"] = {
     template: `
-      <div class="tokens" v-if="scan && scan.tokens.length">
-        <button type="button" data-testid="token-prev" aria-label="Previous token" title="Previous token (←)" :disabled="step === 0" @click="go(step - 1)">◀</button>
-        <button type="button" data-testid="token-play" :aria-label="store.playing ? 'Pause auto-play' : 'Play the tokens'" :title="store.playing ? 'Pause (space)' : 'Play, half a second a token (space)'" :aria-pressed="store.playing" @click="nmri.setPlaying(!store.playing)">{{ store.playing ? '❚❚' : '▶' }}</button>
-        <button type="button" data-testid="token-next" aria-label="Next token" title="Next token (→)" :disabled="step === scan.steps - 1" @click="go(step + 1)">▶▏</button>
-        <div class="chips" ref="strip" role="group" aria-label="Tokens of the prompt">
-          <button v-for="(token, i) in scan.tokens" :key="i" type="button" class="chip" :class="{ on: i === step, special: scan.special[i] }"
-            :data-testid="'token-' + i" :aria-current="i === step ? 'step' : undefined" :title="titleOf(token, i)" @click="go(i)"
-            ><sup v-if="scan.special[i]">BOS</sup>{{ nmri.tokenText(token) }}</button>
+      <div class="tokens" v-if="chips.length">
+        <template v-if="steps">
+          <button type="button" data-testid="token-prev" aria-label="Previous token" title="Previous token (←)" :disabled="at === 0" @click="go(at - 1)">◀</button>
+          <button type="button" data-testid="token-play" :aria-label="store.playing ? 'Pause auto-play' : 'Play the tokens'" :title="store.playing ? 'Pause (space)' : 'Play, half a second a token (space)'" :aria-pressed="store.playing" @click="nmri.setPlaying(!store.playing)">{{ store.playing ? '❚❚' : '▶' }}</button>
+          <button type="button" data-testid="token-next" aria-label="Next token" title="Next token (→)" :disabled="at === chips.length - 1" @click="go(at + 1)">▶▏</button>
+        </template>
+        <span v-else class="count">THE ANSWER AFTER</span>
+        <div class="chips" ref="strip" role="group" :aria-label="steps ? 'Tokens of the prompt' : 'Token after which the answer is asked for'">
+          <button v-for="(chip, i) in chips" :key="i" type="button" class="chip" :class="{ on: i === at, special: chip.special, generated: chip.generated }"
+            :data-testid="'token-' + i" :aria-current="i === at ? 'step' : undefined" :title="chip.title" @click="go(i)"
+            ><sup v-if="chip.special">BOS</sup>{{ nmri.tokenText(chip.text) }}</button>
         </div>
-        <span class="count">{{ step + 1 }} / {{ scan.steps }}</span>
+        <span class="count">{{ at + 1 }} / {{ chips.length }}</span>
       </div>
       <p v-else class="hint">{{ hint }}</p>`,
     setup() {
       const strip = ref(null);
       const scan = computed(nmri.scan);
-      const step = computed(nmri.currentStep);
+      const steps = computed(() => Boolean(scan.value && scan.value.tokens.length));
+      const chips = computed(() => {
+        const shown = steps.value ? scan.value : store.mode === "DTI" ? store.subject : null;
+        if (!shown) return [];
+        const first = shown.tokens.length - (shown.generated || 0);
+        return shown.tokens.map((text, i) => {
+          const special = Boolean(shown.special[i]);
+          const generated = i >= first;
+          const note = special ? ", added by the tokenizer" : generated ? ", generated" : "";
+          return { text, special, generated, title: `token ${i}: ${JSON.stringify(text)}${note}` };
+        });
+      });
+      const at = computed(() => {
+        if (steps.value) return nmri.currentStep();
+        const { position } = store.metric;
+        return position < 0 || position >= chips.value.length ? chips.value.length - 1 : position;
+      });
       const go = (to) => {
         store.playing = false;
-        nmri.setStep(to);
+        if (steps.value) nmri.setStep(to);
+        else store.metric.position = to;
       };
-      const titleOf = (token, i) =>
-        `token ${i}: ${JSON.stringify(token)}${scan.value.special[i] ? ", added by the tokenizer" : ""}`;
-      watch([step, scan], () =>
+      watch([at, chips, () => store.wide], () =>
         nextTick(() => {
           const box = strip.value;
-          const chip = box && box.children[step.value];
+          const chip = box && box.children[at.value];
           if (chip) box.scrollLeft = chip.offsetLeft - box.offsetLeft - box.clientWidth / 2 + chip.offsetWidth / 2;
         }),
       );
       const hint = computed(() => {
         if (!nmri.geometry()) return "";
         if (store.mode === "T1" || store.mode === "T2") return `${store.mode} looks at the weights alone; tokens come with fMRI.`;
-        return store.mode === "fMRI" ? "The prompt's tokens will stand here." : "";
+        return "The prompt's tokens will stand here.";
       });
-      return { strip, scan, step, go, titleOf, hint, nmri, store };
+      return { strip, chips, steps, at, go, hint, nmri, store };
     },
   };
 

@@ -26,6 +26,12 @@
       range: locked && { vmin: locked.vmin, vmax: locked.vmax, scale: locked.scale },
       camera: pose && { ...pose, viewAngle: painter.camera.getViewAngle() }, // null: the server has the camera
       aspect: frame.width / frame.height,
+      tracts: nmri.tracts.current() && {
+        share: nmri.tracts.state.share,
+        colors: nmri.tracts.state.colors,
+        reference: (locked && locked.tract_reference) || null,
+        marked: nmri.tracts.marked(),
+      },
     };
   }
 
