@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -372,12 +373,11 @@ def test_raw_values_are_shown_while_the_template_is_built(
     monkeypatch.setenv("NMRI3D_CACHE", str(tmp_path / "cache"))
     service = Service()
     service.load(str(tiny_checkpoint_folder("gpt2", tmp_path / "model")))
-    build = service.build_template
+    build, seen = service.build_template, threading.Event()
 
     def slowly(*, progress: Any) -> None:
-        for _ in range(5):  # so that it can be seen
+        while not seen.wait(0.05):
             progress(0.0, "reading the reference text")
-            time.sleep(0.2)
         build(progress=progress)
 
     monkeypatch.setattr(service, "build_template", slowly)
@@ -392,6 +392,7 @@ def test_raw_values_are_shown_while_the_template_is_built(
         raw = nmri3d.scan(service.require_backend(), "FLAIR", PROMPT, template="off")
         np.testing.assert_allclose(shown_values(page), raw.values[-1], rtol=1e-4, atol=1e-4)
         assert page.locator(by("flair-score")).count() == 0
+        seen.set()
         page.wait_for_selector(by("flair-score"))
         assert "percentile" in page.evaluate("nmri3d.scan().units")
         assert service.template_ready()

@@ -95,6 +95,9 @@
     return { ...metricOptions(), effect: store.sweep.effect };
   }
 
+  /* Whether the tokens stay in sight while a piece of work is under way: they come with it, or can be looked at meanwhile. */
+  const isBeside = (job) => ["GENERATE", "TEMPLATE"].includes(job.mode);
+
   /* Seconds for people. */
   function durationText(seconds) {
     if (!(seconds >= 0)) return "an unknown time";
@@ -117,6 +120,7 @@
     showHead,
     traceOptions,
     sweepOptions,
+    isBeside,
     durationText,
   });
 })();
