@@ -13,6 +13,8 @@ from tests.benchmarks.starting import served
 ASSETS = Path(__file__).parent.parent / "assets"
 PROMPT = "The capital of France is"
 SIZES = ((1280, 720), (1920, 1080))
+IOI = "When Mary and John went to the store, John gave a drink to"
+CORRUPT = "When Mary and John went to the store, Mary gave a drink to"
 
 
 def page_pictures() -> None:
@@ -33,6 +35,23 @@ def page_pictures() -> None:
         browser.close()
 
 
+def tracts_page_picture() -> None:
+    """The page after a DTI scan against another prompt, with the strongest head selected and its paths listed."""
+    with sync_playwright() as playwright, served() as (address, _):
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = opened(browser, address, (1920, 1080))
+        page.click('[data-testid="tab-DTI"]')
+        fields = {"prompt-input": IOI, "corrupt-input": CORRUPT, "target-input": " Mary", "foil-input": " John"}
+        for field, text in fields.items():
+            page.fill(f'[data-testid="{field}"]', text)
+        page.click('[data-testid="scan-button"]')
+        page.wait_for_selector('[data-testid="tracts-legend"]', timeout=120_000)
+        page.click('[data-testid="tool-paths"]')
+        page.wait_for_timeout(6000)
+        page.screenshot(path=ASSETS / "page-tracts.png")
+        browser.close()
+
+
 def brain_picture() -> None:
     """The figure of the library, as in the README's example."""
     model = nmri3d.load()
@@ -45,3 +64,4 @@ if __name__ == "__main__":
     ASSETS.mkdir(exist_ok=True)
     brain_picture()
     page_pictures()
+    tracts_page_picture()

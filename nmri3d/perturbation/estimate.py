@@ -1,7 +1,7 @@
 """How long a replay of many edits will take, and asking before a long one.
 
-The time is measured, not guessed: a few of the edits that restart near the top are replayed first, and the rest is scaled
-by what they must compute. It is printed with the progress, and whoever asks decides whether to go on.
+The time is measured, not guessed: a few of the edits are replayed first, and the rest is scaled by what they must
+compute. It is printed with the progress, and whoever asks decides whether to go on.
 """
 
 from __future__ import annotations
@@ -25,13 +25,18 @@ Confirm = Callable[[float], bool]
 def replay_estimate(
     model: Backend, recording: Recording, edits: Sequence[StreamEdit], readout: Readout, step: int
 ) -> float:
-    """Seconds that a replay of these edits will take, by replaying a few that are near the top."""
-    n_layers = model.info.n_layers
-    work = [edit_work(edit, n_layers, range(len(recording))[step]) for edit in edits]
-    worth = [index for index in sorted(range(len(edits)), key=lambda i: work[i]) if work[index]]
-    if len(worth) <= 2 * PROBE_EDITS:
+    """Seconds that a replay of these edits will take: some that begin at a middle step are replayed, the rest scaled.
+
+    Edits that begin at the same step run as one batch, so a sample of one step's is as fast a piece of work as the whole.
+    """
+    n_layers, last = model.info.n_layers, range(len(recording))[step]
+    work = [edit_work(edit, n_layers, last) for edit in edits]
+    order = sorted((i for i in range(len(edits)) if work[i]), key=lambda i: (edits[i].start, edits[i].point))
+    if len(order) <= 2 * PROBE_EDITS:
         return 0.0
-    probe = worth[:PROBE_EDITS]
+    middle = edits[order[len(order) // 2]].start
+    beside = [index for index in order if edits[index].start == middle]
+    probe = beside[:: max(1, len(beside) // PROBE_EDITS)]
     started = time.perf_counter()
     model.replay(recording, [edits[index] for index in probe], readout, step=step)
     return (time.perf_counter() - started) / sum(work[index] for index in probe) * sum(work)

@@ -157,6 +157,8 @@ class Service(Measuring):
             return scans.scan(backend, mode, prompt, progress=report, **config)
 
         self._slot.require()  # before torch is imported below
+        if config.get("template") == "ready":  # what is ready may change, so it is no key to a kept result
+            config = {**config, "template": "auto" if self.template_ready() else "off"}
         return self._answer(prompt, _scan_key(mode, config), measure, progress)
 
     def predict(self, prompt: str, *, k: int = 5, progress: Progress = no_progress) -> list[Prediction]:

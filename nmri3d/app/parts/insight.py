@@ -8,18 +8,14 @@ Left out: how it is measured (nmri3d/scans).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nmri3d.app.findings import attention_finding, kinds_finding, lens_finding, own_effect_finding
 from nmri3d.app.parts.experiments import Experiments
 from nmri3d.app.parts.visit import Handlers, Visit
 from nmri3d.app.state import require_choice, require_index
 from nmri3d.errors import InputError
-from nmri3d.models.backend import Progress
 from nmri3d.results import SLOTS
-
-if TYPE_CHECKING:
-    from nmri3d.scans.own_effect import OwnEffect
 
 TOOLS = ("layers", "paths", "heads", "lens", "trace", "sweep")
 LENS_TOKENS = 5
@@ -107,17 +103,11 @@ class Insight:
         subject, component = self._experiments.require_subject(), visit.require_backend().components.ids[row]
         visit.show_error("own", "")
 
-        def measure(progress: Progress) -> OwnEffect:
-            from nmri3d.scans.own_effect import own_effect
-
-            return visit.service.derive(
-                ("own effect", subject.text, component),
-                lambda model, report: own_effect(model, subject.text, component, progress=report),
-                progress=progress,
-            )
-
         async def ask() -> None:
-            found = await visit.run(measure, "The component's own effect")
+            found = await visit.run(
+                lambda progress: visit.service.own_effect(subject.text, component, progress=progress),
+                "The component's own effect",
+            )
             if subject is self._experiments.subject:
                 visit.set(own_effect=own_effect_finding(found, row))
 
