@@ -78,7 +78,7 @@ def perturb(
         token=_prediction(model, clean.logits, before, top),
         logit_after=float(logits[top]),
         probability_after=float(np.exp(after[top])),
-        kl=max(0.0, float((np.exp(before) * (before - after)).sum())),  # rounding may leave -1e-17
+        kl=float((np.exp(before) * (before - after)).sum()),
         values_before=clean.values,
         values_after=values,
         units=UNITS,
