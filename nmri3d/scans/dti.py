@@ -130,6 +130,7 @@ def scan_dti(model: Backend, prompt: str, config: DtiConfig, *, progress: Progre
         "position": metric.position,
         "method": method,
         "effect": None if method == "dla" else chosen.effect,
+        "baseline": chosen.effect,
         "edges": config.edges,
         "steps": config.steps if config.edges == "eap-ig" else None,
         "share": config.share if config.edges != "none" else None,

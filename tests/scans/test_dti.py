@@ -12,6 +12,7 @@ from nmri3d.errors import Cancelled, InputError
 from nmri3d.models import transformer
 from nmri3d.results import open_scan
 from nmri3d.scans import dti
+from tests.models.backends import tiny_backend
 from tests.models.tiny import FAMILIES
 from tests.perturbation.cases import CLEAN, CORRUPT, OTHER, both, families, hooks_left, top_two
 from tests.perturbation.conftest import template  # noqa: F401  # tiny models take the short template here too
@@ -303,3 +304,10 @@ def test_a_saved_scan_opens_with_its_tracts():
             np.testing.assert_array_equal(getattr(again.tracts, name), getattr(found.tracts, name))
         assert (again.tracts.total, again.tracts.count) == (found.tracts.total, found.tracts.count)
         assert len(again.tracts.touching(backend.components.row("embed"))) > 0
+
+
+def test_a_scan_names_the_baseline_of_its_edges_whatever_its_nodes_are():
+    """Verifying an edge must replace the writer by what its score replaced it by, also beside direct attribution."""
+    found = scan(tiny_backend("llama"), "DTI", "The capital of France is", method="dla", effect="zero")
+    assert found.provenance.config["effect"] is None
+    assert found.provenance.config["baseline"] == "zero"

@@ -95,15 +95,6 @@ def require_fit(backend: Backend, prompt: str, corrupt: str | None) -> None:
     """Raises InputError unless both prompts have equally many tokens and differ, with the counts."""
     if corrupt is None:
         return
-    clean, other = backend.stimulus(prompt), backend.stimulus(corrupt)
-    if len(clean) != len(other):
-        raise InputError(
-            f"the corrupted prompt has {len(other)} tokens and the prompt {len(clean)}; they must have equally many: "
-            f"{_cut(other)} against {_cut(clean)}"
-        )
-    if (clean.ids == other.ids).all():
-        raise InputError("the corrupted prompt is the prompt itself; change the word that decides the answer")
+    from nmri3d.perturbation.metric import require_same_length  # torch comes with it
 
-
-def _cut(stimulus: Stimulus) -> str:
-    return "|".join(label.replace(" ", "·") for label in stimulus.labels)
+    require_same_length(backend.stimulus(prompt), backend.stimulus(corrupt))

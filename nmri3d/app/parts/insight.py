@@ -147,7 +147,7 @@ class Insight:
                 names[target],
                 slot,
                 corrupt=config["corrupt"],
-                effect=config["effect"],
+                effect=config["baseline"],
                 target_token=int(scan.details["target"]),
                 foil=int(scan.details["foil"]),
                 position=int(scan.details["position"]),
