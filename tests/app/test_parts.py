@@ -47,10 +47,10 @@ def test_a_metric_of_empty_fields_is_the_default(model: Any) -> None:
 
 def test_prompts_that_do_not_fit_are_told_with_their_lengths(model: Any) -> None:
     require_fit(model, PROMPT, None)
-    counts = [len(model.stimulus(text)) for text in ("a", PROMPT)]
-    with pytest.raises(InputError, match=f"has {counts[0]} tokens and the prompt {counts[1]}"):
+    counts = [len(model.stimulus(text)) for text in (PROMPT, "a")]
+    with pytest.raises(InputError, match=f"they have {counts[0]} and {counts[1]}"):
         require_fit(model, PROMPT, "a")
-    with pytest.raises(InputError, match="is the prompt itself"):
+    with pytest.raises(InputError, match="are the same"):
         require_fit(model, PROMPT, PROMPT)
 
 
