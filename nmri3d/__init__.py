@@ -24,11 +24,12 @@ __getattr__, __dir__, _public = lazy_loader.attach(
         "atlas": ["Atlas"],
         "components": ["ComponentTable"],
         "errors": ["Nmri3dError"],
-        "jupyter": ["Brain"],
+        "jupyter": ["Brain", "open"],
+        "linked": ["side_by_side"],
         "models": ["load"],
         "perturbation": ["Edit", "ablate_all", "perturb", "trace", "verify_edge"],
         "results": ["Comparison", "Heatmap", "Provenance", "Scan", "Sweep", "Tracts", "open_scan"],
-        "scans": ["scan"],
+        "scans": ["scan", "scan_neurons"],
     },
 )
 __all__ = [*_public, "__version__"]

@@ -1,28 +1,28 @@
 """From a component table and its features to an atlas: layout, cells, cut mesh, figures of quality.
 
 Convention. A hemisphere is first cut along the smooth border of its medial wall; what is left is the domain that the
-cells divide. Seeds and the places of components are found on the coarsest mesh, which decides how cells lie; only the
-areas are fitted on the mesh asked for. Fragments that the medial wall cuts off a cell go to its neighbors, and areas
-are fitted again.
+cells divide, with the faces that the flat surface cuts away. Seeds and the places of components are found on the coarsest
+mesh, which decides how cells lie; only the areas are fitted on the mesh asked for.
 
-Left out: layouts other than `anatomical`.
+Left out: what a layout decides before any mesh is looked at (`plan`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
-from nmri3d.atlas.arrangement import exchange_places
 from nmri3d.atlas.cutting import Cut, cut_at_level, split_at, triangle_areas
-from nmri3d.atlas.layout import MIN_FACES, Placement, place_anatomical, starting_seeds
+from nmri3d.atlas.layout import MIN_FACES, Placement, share_out
 from nmri3d.atlas.parcels import Atlas
+from nmri3d.atlas.plan import Plan, make_plan
 from nmri3d.atlas.power import Domain, cut_cells
 from nmri3d.atlas.quality import measure_quality
 from nmri3d.atlas.surfaces import RESOLUTIONS, SURFACES, Hemisphere, cortex
-from nmri3d.atlas.transport import fit_offsets, forbid_fragments, growth, relax
+from nmri3d.atlas.transport import fit_offsets, growth, relax
 from nmri3d.components import ComponentTable
 from nmri3d.errors import InputError
 
@@ -37,7 +37,13 @@ _SETTLE_STEPS = 6
 _POLE_PART = 200
 """A pole is the middle of the most posterior, or anterior, 1 in so many vertices of pial."""
 
-_MAX_REPAIRS = 4
+_POLE_SLACK = 0.2
+"""Radians that the parcel at a pole may lie beside it, to be clear of slits."""
+
+_WHOLE_STEPS = 5
+_MAX_ATTEMPTS = 4
+_AREA_ERROR = 0.01
+"""A hemisphere whose worst parcel is off by more is settled again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,19 +61,30 @@ class _Base:
 
 
 def build_atlas(
-    components: ComponentTable, features: np.ndarray, layout: str, area: str, resolution: str, seed: int
+    components: ComponentTable,
+    features: np.ndarray,
+    layout: str,
+    area: str,
+    resolution: str,
+    seed: int,
+    progress: Callable[[float, str], None],
 ) -> Atlas:
     """Build an atlas; the arguments are those of `Atlas.build`, already checked."""
-    resolution = _enough(components, resolution)
+    plan = make_plan(layout, components, features, area, seed, lambda share, what: progress(0.5 * share, what))
+    resolution = _enough(max(len(rows) for rows in plan.sides), resolution)
     fine = _bases(resolution)
-    least = (MIN_FACES / fine[0].n_faces, MIN_FACES / fine[1].n_faces)
-    placements = place_anatomical(components, features, area, least)
-    smallest = min(placement.share.min() for placement in placements)
-    halves = [
-        _divide(placement, features, rough, exact)
-        for placement, rough, exact in zip(placements, _coarsest(resolution, smallest), fine, strict=True)
+    placements = [
+        share_out(rows, components, area, MIN_FACES / base.n_faces) for rows, base in zip(plan.sides, fine, strict=True)
     ]
-    return _assemble(components, features, layout, seed, halves)
+    rough = _coarsest(resolution, min(placement.share.min() for placement in placements))
+    halves = []
+    for side in range(2):
+        progress(0.5 + 0.2 * side, f"parcels of the {('left', 'right')[side]} hemisphere")
+        halves.append(_divide(plan, placements[side], features, rough[side], fine[side]))
+    progress(0.9, "quality of the atlas")
+    atlas = _assemble(components, features, layout, plan, seed, halves)
+    progress(1.0, "atlas ready")
+    return atlas
 
 
 @lru_cache(maxsize=3)
@@ -85,12 +102,13 @@ def _coarsest(resolution: str, smallest_share: float) -> tuple[_Base, _Base]:
     raise AssertionError(resolution)
 
 
-def _enough(components: ComponentTable, resolution: str) -> str:
-    """The resolution to build at. Raises InputError where a parcel would have fewer than MIN_FACES faces."""
-    n_heads, n_mlps = len(components.rows("head")), len(components.rows("mlp"))
-    most = max(n_heads, n_mlps + 2) if n_heads and n_mlps else (n_heads + n_mlps + 1) // 2 + 2
-    # About 7 % of a hemisphere's faces are medial wall.
-    n_faces = {name: 0.92 * 20480 * 4**level for name, level in RESOLUTIONS.items()}
+def _enough(most: int, resolution: str) -> str:
+    """The resolution to build at, where a hemisphere has at most `most` parcels.
+
+    Raises InputError where a parcel would have fewer than MIN_FACES faces.
+    """
+    # About 10 % of a hemisphere's faces are medial wall or cut away by the flat surface.
+    n_faces = {name: 0.89 * 20480 * 4**level for name, level in RESOLUTIONS.items()}
     if resolution == "auto":
         resolution = next((name for name in RESOLUTIONS if n_faces[name] >= _FACES_WANTED * most), [*RESOLUTIONS][-1])
     if n_faces[resolution] < 1.1 * MIN_FACES * most:
@@ -105,6 +123,8 @@ def _enough(components: ComponentTable, resolution: str) -> str:
 
 def _base(hemisphere: Hemisphere) -> _Base:
     cut = cut_at_level(hemisphere.faces, hemisphere.wall_level.astype(np.float64))
+    # What the flat surface cuts away carries no parcel, so that every parcel is whole on every surface.
+    cut = replace(cut, label=np.where(hemisphere.flat_faces[cut.source], cut.label, 1).astype(np.int32))
     outside = cut.label == 0
     points = cut.interpolate(hemisphere.direction)
     points /= np.linalg.norm(points, axis=1, keepdims=True)
@@ -119,17 +139,22 @@ def _base(hemisphere: Hemisphere) -> _Base:
         domain=domain,
         vertex_of_point=used,
         wall_center=wall.sum(axis=0),
-        poles=_poles(hemisphere),
+        poles=_poles(hemisphere, domain),
         n_faces=area[outside].sum() / area.sum() * len(hemisphere.faces),
     )
 
 
-def _poles(hemisphere: Hemisphere) -> np.ndarray:
-    """float64 [2, 3]: where on the sphere the occipital and the frontal pole of the pial surface are."""
+def _poles(hemisphere: Hemisphere, domain: Domain) -> np.ndarray:
+    """float64 [2, 3]: the places on the sphere for the parcels at the occipital and the frontal pole of pial.
+
+    The domain's point near the pole that is farthest from the domain's rim: slits run up to both poles.
+    """
     order = np.argsort(hemisphere.surfaces["pial"][:, 1], kind="stable")
     n = max(1, len(order) // _POLE_PART)
     poles = np.stack([hemisphere.direction[part].mean(axis=0) for part in (order[:n], order[-n:])])
-    return poles / np.linalg.norm(poles, axis=1, keepdims=True)
+    poles /= np.linalg.norm(poles, axis=1, keepdims=True)
+    near = domain.points @ poles.T > np.cos(_POLE_SLACK)
+    return np.stack([domain.points[np.argmax(np.where(one, domain.rim_distance, -1))] for one in near.T])
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,21 +171,25 @@ class _Half:
     target: np.ndarray
 
 
-def _divide(placement: Placement, features: np.ndarray, rough: _Base, exact: _Base) -> _Half:
-    seeds, offsets = _settle(placement, features, rough)
+def _divide(plan: Plan, placement: Placement, features: np.ndarray, rough: _Base, exact: _Base) -> _Half:
+    seeds, offsets = _settle(plan, placement, features, rough)
     target = placement.share * exact.domain.mass.sum()
-    offsets, found = fit_offsets(exact.domain, seeds, offsets, target)
-    domain = exact.domain
-    for _ in range(_MAX_REPAIRS):
-        repaired = forbid_fragments(domain, found.label)
-        if repaired is None:
+    fixed = placement.pole != 0
+    best, least = None, np.inf
+    for _ in range(_MAX_ATTEMPTS):
+        offsets, found = fit_offsets(exact.domain, seeds, offsets, target, whole=True)
+        error = float(np.abs(found.mass / target - 1).max())
+        if error < least:
+            best, least = (seeds, offsets, found.label), error
+        if error < _AREA_ERROR:
             break
-        domain = repaired
-        offsets, found = fit_offsets(domain, seeds, offsets, target)
-    return _cut_half(placement, exact, seeds, offsets, found.label, target)
+        # Cells that are in each other's way about a slit lie differently after they have settled anew.
+        seeds, offsets = relax(exact.domain, seeds, offsets, [target] * _SETTLE_STEPS, fixed=fixed)
+    assert best is not None
+    return _cut_half(placement, exact, *best, target)
 
 
-def _settle(placement: Placement, features: np.ndarray, base: _Base) -> tuple[np.ndarray, np.ndarray]:
+def _settle(plan: Plan, placement: Placement, features: np.ndarray, base: _Base) -> tuple[np.ndarray, np.ndarray]:
     """Seeds float64 [k, 3] and offsets float64 [k] of round cells of about the right areas, in good order.
 
     Cells start equal, where places can be exchanged freely; then they grow apart.
@@ -169,16 +198,17 @@ def _settle(placement: Placement, features: np.ndarray, base: _Base) -> tuple[np
     fixed = placement.pole != 0
     even = replace(placement, share=placement.share_when_even)
     target, start = placement.share * domain.mass.sum(), even.share * domain.mass.sum()
-    seeds = starting_seeds(domain, even, features, base.wall_center, base.poles)
+    seeds = plan.seeds(domain, even, features, base.wall_center, base.poles)
     offsets, _ = fit_offsets(domain, seeds, np.zeros(len(seeds)), start, tolerance=0.1, polish=False)
     seeds, offsets = relax(domain, seeds, offsets, [start] * _RELAX_STEPS, fixed=fixed)
-    seat = exchange_places(seeds, even, features)
+    seat = plan.arrange(seeds, even, features)
     seeds, offsets = seeds[seat], offsets[seat]
     if not np.allclose(target, start):
         seeds, offsets = relax(domain, seeds, offsets, growth(start, target) + [target] * _SETTLE_STEPS, fixed=fixed)
-        seat = exchange_places(seeds, placement, features, same_share=1.1)
+        seat = plan.arrange(seeds, placement, features, same_share=1.1)
         seeds, offsets = relax(domain, seeds[seat], offsets[seat], [target] * _SETTLE_STEPS, fixed=fixed)
-    return seeds, offsets
+    # A cell that lies across a slit moves to the side where most of it is.
+    return relax(domain, seeds, offsets, [target] * _WHOLE_STEPS, fixed=fixed, whole=True)
 
 
 def _cut_half(
@@ -213,7 +243,9 @@ def _cut_half(
     )
 
 
-def _assemble(components: ComponentTable, features: np.ndarray, layout: str, seed: int, halves: list[_Half]) -> Atlas:
+def _assemble(
+    components: ComponentTable, features: np.ndarray, layout: str, plan: Plan, seed: int, halves: list[_Half]
+) -> Atlas:
     left, right = halves
     n_left = len(left.direction)
     faces = np.concatenate([left.faces, right.faces + n_left]).astype(np.int32)
@@ -234,6 +266,7 @@ def _assemble(components: ComponentTable, features: np.ndarray, layout: str, see
         n_left_faces=len(left.faces),
         area=area,
         target_area=target,
+        embedding=plan.points,
         seed=seed,
     )
     sulcal_depth = np.concatenate([left.sulcal_depth, right.sulcal_depth])

@@ -116,24 +116,28 @@ def cut_at_level(faces: np.ndarray, level: np.ndarray) -> Cut:
 
 
 def split_at(faces: np.ndarray, ends: np.ndarray, middle: np.ndarray, n_vertices: int) -> np.ndarray:
-    """int [q, 3]: `faces` int [m, 3] with each that has one of the edges `ends` int [e, 2] halved at `middle` int [e].
+    """int [q, 3]: `faces` int [m, 3], each halved at every edge of `ends` int [e, 2] that it has, at `middle` int [e].
 
-    For faces beside a cut mesh, so that they share its cut points. A face may have one such edge at most.
+    For faces beside a cut mesh, so that they share its cut points.
     """
     keys = ends.min(axis=1).astype(np.int64) * n_vertices + ends.max(axis=1)
     order = np.argsort(keys)
     keys, middle = keys[order], middle[order]
-    sides = np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).astype(np.int64)
-    wanted = sides.min(axis=-1) * n_vertices + sides.max(axis=-1)
-    place = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
-    hit = keys[place] == wanted if len(keys) else np.zeros(faces.shape, dtype=bool)
-    if (hit.sum(axis=1) > 1).any():
-        raise ValueError("a face has two edges to split")
-    touched = hit.any(axis=1)
-    turn = (np.argmax(hit[touched], axis=1)[:, None] + np.arange(3)) % 3
-    a, b, c = np.take_along_axis(faces[touched], turn, axis=1).T
-    x = middle[place[hit]]
-    return np.concatenate([faces[~touched], np.column_stack([a, x, c]), np.column_stack([x, b, c])])
+    done = []
+    for _ in range(4):  # a face has three edges at most, and each pass halves it at one of them
+        sides = np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).astype(np.int64)
+        wanted = sides.min(axis=-1) * n_vertices + sides.max(axis=-1)
+        wanted[(faces >= n_vertices) | (np.roll(faces, -1, axis=1) >= n_vertices)] = -1  # halves of edges are no edges
+        place = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
+        hit = keys[place] == wanted if len(keys) else np.zeros(faces.shape, dtype=bool)
+        touched = hit.any(axis=1)
+        done.append(faces[~touched])
+        first = np.argmax(hit[touched], axis=1)
+        turn = (first[:, None] + np.arange(3)) % 3
+        a, b, c = np.take_along_axis(faces[touched], turn, axis=1).T
+        x = middle[np.take_along_axis(place[touched], first[:, None], axis=1)[:, 0]]
+        faces = np.concatenate([np.column_stack([a, x, c]), np.column_stack([x, b, c])])
+    return np.concatenate(done)
 
 
 def triangle_areas(points: np.ndarray, faces: np.ndarray) -> np.ndarray:

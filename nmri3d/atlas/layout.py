@@ -22,7 +22,7 @@ from nmri3d.atlas.power import Domain
 from nmri3d.components import ComponentTable
 from nmri3d.errors import InputError
 
-LAYOUTS = ("anatomical",)
+LAYOUTS = ("anatomical", "umap", "spectral")
 
 POLE_SHARE = 0.04
 """Share of the right hemisphere that the embedding takes, and the unembedding."""
@@ -53,32 +53,38 @@ class Placement:
         return np.where(inner, self.share[inner].sum() / max(inner.sum(), 1), self.share)
 
 
-def place_anatomical(
-    components: ComponentTable, features: np.ndarray, area: str, min_share: tuple[float, float]
-) -> tuple[Placement, Placement]:
-    """Left and right hemisphere's components and shares.
+def anatomical_sides(components: ComponentTable, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the left and of the right hemisphere in `anatomical`, int64 each.
 
-    `min_share` is the least share a component may have on each hemisphere. Raises InputError where the components are
-    too few to cover two hemispheres.
+    Raises InputError where the components are too few to cover two hemispheres.
     """
-    heads, mlps, poles = components.rows("head"), components.rows("mlp"), _pole_rows(components)
+    heads, mlps, poles = components.rows("head"), components.rows("mlp"), pole_rows(components)
     left, right = heads, mlps
     if not len(heads) or not len(mlps):
         left, right = _halve(np.concatenate([heads, mlps]), components, features)
     right = np.concatenate([right, poles])
-    if not len(left) or not len(right):
+    require_both_sides(components, len(left), len(right))
+    return left, right
+
+
+def require_both_sides(components: ComponentTable, n_left: int, n_right: int) -> None:
+    """Raise InputError unless both hemispheres have a component."""
+    if n_left < 1 or n_right < 1:
         raise InputError(
             f"an atlas needs components on both hemispheres, and this model has {len(components.cortical)} with a place "
             "on the cortex; it needs at least two heads or MLPs, or one of them and an embedding"
         )
-    return (
-        _placement(left, components, area, min_share[0]),
-        _placement(right, components, area, min_share[1]),
-    )
 
 
-def _pole_rows(components: ComponentTable) -> np.ndarray:
+def pole_rows(components: ComponentTable) -> np.ndarray:
+    """int64: the rows of embedding and unembedding, as far as there are."""
     return np.concatenate([components.rows("embed"), components.rows("unembed")])
+
+
+def depths(components: ComponentTable, rows: np.ndarray) -> np.ndarray:
+    """float64 [k]: the layer of each row, -1 for the embedding, the number of layers for the unembedding."""
+    kind, n_layers = components.kind[rows], int(components.layer.max(initial=-1)) + 1
+    return np.where(kind == "embed", -1, np.where(kind == "unembed", n_layers, components.layer[rows])).astype(float)
 
 
 def _halve(rows: np.ndarray, components: ComponentTable, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -97,11 +103,11 @@ def _halve(rows: np.ndarray, components: ComponentTable, features: np.ndarray) -
     return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
 
 
-def _placement(rows: np.ndarray, components: ComponentTable, area: str, min_share: float) -> Placement:
+def share_out(rows: np.ndarray, components: ComponentTable, area: str, min_share: float) -> Placement:
+    """The components `rows` of one hemisphere with their shares of its area, none under `min_share`."""
     kind = components.kind[rows]
     pole = np.where(kind == "embed", -1, np.where(kind == "unembed", 1, 0))
-    n_layers = int(components.layer.max(initial=-1)) + 1
-    depth = np.where(pole == -1, -1, np.where(pole == 1, n_layers, components.layer[rows])).astype(np.float64)
+    depth = depths(components, rows)
     order = np.argsort(depth, kind="stable")
     rows, pole, depth = rows[order], pole[order], depth[order]
     inner = pole == 0

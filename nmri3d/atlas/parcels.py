@@ -2,9 +2,10 @@
 
     atlas = Atlas.build(model, layout="anatomical", area="parameters")
 
-Four steps, each in its own module: `layout` decides hemisphere, depth and share; `transport` finds round cells of
-those shares on the sphere; `arrangement` brings similar components together; `cutting` cuts the mesh along the borders
-of the cells. The result is cached on disk under a hash of all that it depends on.
+Four steps: `plan` decides hemisphere and where about a component belongs (by depth and kind in `layout`, by an
+embedding of all components in `embedding` and `hemispheres`); `transport` finds round cells of the shares of area on the
+sphere; `arrangement` brings similar components together; `cutting` cuts the mesh along the borders of the cells. The
+result is cached on disk under a hash of all that it depends on.
 
 Convention. Both hemispheres are one mesh, left first, in vertices and in faces; within a hemisphere the vertices of the
 uncut mesh come first, then the cut points. Borders are shared by the faces on both sides (no vertex is there twice).
@@ -18,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +36,7 @@ from nmri3d.errors import InputError
 
 AREAS = ("parameters", "equal")
 
-ALGORITHM = 2
+ALGORITHM = 5
 """Raised whenever the same input gives another atlas, so that no stale one is read from the cache."""
 
 
@@ -92,13 +93,19 @@ class Atlas:
         area: str = "parameters",
         resolution: str = "auto",
         seed: int = 0,
+        features: np.ndarray | None = None,
+        progress: Callable[[float, str], None] | None = None,
         cache: bool = True,
     ) -> Atlas:
         """The atlas of a model.
 
+        `layout`: "anatomical" (depth from back to front, heads left, MLPs right, the similar side by side), or
+        "umap" or "spectral" (the similar side by side, over all components). `features`: float [n, k], what components are
+        compared by, one row a component; from the model's weights if None. `progress` is called with the share of the work
+        that is done (0 to 1) and what is being done, and may raise to withdraw it; it is not called for a cached atlas.
         `area`: what a parcel's area follows, within its hemisphere: "parameters" or "equal". `resolution`: a name in
         RESOLUTIONS, or "auto", the coarsest that gives parcels enough faces. `seed` draws the random baseline of the
-        quality figures. `cache`: read it from disk if it is there, else keep it there.
+        quality figures, and the start of the "umap" embedding. `cache`: read it from disk if it is there, else keep it there.
 
         Raises InputError for an unknown name, for a mesh too coarse for so many components, for a model with too few
         components to cover two hemispheres, and for features that do not fit the components.
@@ -110,15 +117,16 @@ class Atlas:
         ):
             if value not in known:
                 raise InputError(f"unknown {name} {value!r}; known are {', '.join(known)}")
+        report = progress or _unwatched
         if not cache:
-            return _build(model, layout, area, resolution, seed)
-        digest = hashlib.sha256(_identity(model))
+            return _build(model, layout, area, resolution, seed, features, report)
+        digest = hashlib.sha256(_identity(model, layout, features))
         digest.update(repr((ALGORITHM, model.components.key, layout, area, resolution, seed)).encode())
         path = storage.cache_folder() / f"{layout}-{digest.hexdigest()[:24]}.npz"
         try:
             return cls.load(path)
         except InputError:  # not there, or damaged: build it anew
-            atlas = _build(model, layout, area, resolution, seed)
+            atlas = _build(model, layout, area, resolution, seed, features, report)
             with contextlib.suppress(OSError):  # a full or read-only disk costs time, not the atlas
                 atlas.save(path)
             return atlas
@@ -153,9 +161,9 @@ class Atlas:
         points, centers = self.surfaces["sphere"], self.centroids("sphere")
         row = np.repeat(self.face_component, 3)
         vertex = self.faces.ravel()
-        row, vertex = row[row >= 0], vertex[row >= 0]
-        # A vertex on a border belongs to several parcels: taken only where a parcel has no other.
+        # A vertex on a border belongs to several parcels, or to one and the wall: taken only where there is no other.
         n_owners = np.bincount(np.unique(np.column_stack([vertex, row]), axis=0)[:, 0], minlength=len(points))
+        row, vertex = row[row >= 0], vertex[row >= 0]
         distance = np.linalg.norm(points[vertex] - centers[row], axis=1) + 1e3 * (n_owners[vertex] > 1)
         order = np.lexsort((vertex, distance, row))
         first = np.append(True, row[order][1:] != row[order][:-1]) if len(order) else np.zeros(0, dtype=bool)
@@ -199,33 +207,61 @@ class Atlas:
         return f"Atlas({self.layout!r}: {placed} parcels, {len(self.vertices)} vertices, {len(self.faces)} faces)"
 
 
-def _build(model: HasLayout, layout: str, area: str, resolution: str, seed: int) -> Atlas:
+def _unwatched(share: float, what: str) -> None:
+    """Progress that nobody watches."""
+
+
+def _build(
+    model: HasLayout,
+    layout: str,
+    area: str,
+    resolution: str,
+    seed: int,
+    features: np.ndarray | None,
+    progress: Callable[[float, str], None],
+) -> Atlas:
     from nmri3d.atlas.build import build_atlas  # not needed, and so not imported, where the cache has the atlas
 
-    return build_atlas(model.components, _features(model), layout, area, resolution, seed)
+    def of_features(share: float, what: str) -> None:
+        progress(0.6 * share, what)
+
+    def of_atlas(share: float, what: str) -> None:
+        progress(0.6 + 0.4 * share, what)
+
+    values = _features(model, layout, features, of_features)
+    return build_atlas(model.components, values, layout, area, resolution, seed, of_atlas)
 
 
-def _features(model: HasLayout) -> np.ndarray:
-    """float32 [n, k]: a model's layout features. Raises InputError where they are not one finite row a component."""
-    features = np.ascontiguousarray(model.layout_features(), dtype=np.float32)
+def _features(
+    model: HasLayout, layout: str, given: np.ndarray | None, progress: Callable[[float, str], None]
+) -> np.ndarray:
+    """float32 [n, k]: what components are compared by. Raises InputError where that is not one finite row a component.
+
+    In `anatomical` heads are compared with heads and MLPs with MLPs; the other layouts compare all with all, for which a
+    model may have features of its own (`circuit_features`).
+    """
+    across_kinds = getattr(model, "circuit_features", None) if layout != "anatomical" else None
+    if given is None:
+        given = model.layout_features() if across_kinds is None else across_kinds(progress)
+    features = np.ascontiguousarray(given, dtype=np.float32)
     if features.ndim != 2 or len(features) != len(model.components):
         raise InputError(
             f"layout features have shape {features.shape}, and the model has {len(model.components)} components; "
-            "layout_features() must give one row a component"
+            "give one row a component"
         )
     if not np.isfinite(features).all():
         raise InputError("layout features hold NaN or infinity; a component without a feature takes 0")
     return features
 
 
-def _identity(model: HasLayout) -> bytes:
-    """What stands for a model's features in the cache key.
+def _identity(model: HasLayout, layout: str, given: np.ndarray | None) -> bytes:
+    """What stands for the features in the cache key.
 
-    Its fingerprint, where it has one: features follow from the weights, and computing them may take longer than all
-    else. The features themselves, where it has none.
+    The fingerprint of a model that has one: features follow from the weights, and computing them may take longer than all
+    else. The features themselves, where they were given or the model has no fingerprint.
     """
     fingerprint = getattr(getattr(model, "info", None), "fingerprint", None)
-    if isinstance(fingerprint, str) and fingerprint:
+    if given is None and isinstance(fingerprint, str) and fingerprint:
         return f"weights {fingerprint}".encode()
-    features = _features(model)
+    features = _features(model, layout, given, _unwatched)
     return f"features {features.shape} ".encode() + features.tobytes()

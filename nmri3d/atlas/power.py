@@ -33,7 +33,7 @@ class Domain:
     points     float64 [n, 3]; faces int32 [m, 3]
     mass       float64 [m], what targets are measured in (area on pial, mm^2)
     size       float64 [m], area on the unit sphere
-    forbidden  points, int [k], that a cell may not have: pieces cut off from the rest of it
+    forbidden  points int [k], and a cell that may not have them
     """
 
     points: np.ndarray
@@ -46,6 +46,35 @@ class Domain:
     def face_center(self) -> np.ndarray:
         """float64 [m, 3]"""
         return self.points[self.faces].mean(axis=1)
+
+    @cached_property
+    def edges(self) -> np.ndarray:
+        """int [e, 2]: pairs of points joined by an edge, each once."""
+        edges = np.concatenate([self.faces[:, [0, 1]], self.faces[:, [1, 2]], self.faces[:, [2, 0]]])
+        return np.unique(np.sort(edges, axis=1), axis=0)
+
+    @cached_property
+    def graph(self) -> Any:
+        """Sparse [n, n]: lengths of the edges."""
+        import scipy.sparse as sparse
+
+        edges = self.edges
+        length = np.linalg.norm(self.points[edges[:, 0]] - self.points[edges[:, 1]], axis=1)
+        return sparse.csr_matrix((length, edges.T), shape=(len(self.points), len(self.points)))
+
+    @cached_property
+    def rim_distance(self) -> np.ndarray:
+        """float64 [n]: way along the edges to the nearest point of the rim; infinite without one."""
+        from scipy.sparse.csgraph import dijkstra
+
+        from nmri3d.atlas.subdivision import face_edges
+
+        edges, edge_of_face = face_edges(self.faces, len(self.points))
+        rim = np.unique(edges[np.bincount(edge_of_face.ravel(), minlength=len(edges)) == 1])
+        if not len(rim):
+            return np.full(len(self.points), np.inf)
+        distance: np.ndarray = dijkstra(self.graph, directed=False, indices=rim, min_only=True)
+        return distance
 
     @cached_property
     def homogeneous(self) -> np.ndarray:
@@ -76,10 +105,11 @@ def nearest_cell(domain: Domain, seeds: np.ndarray, offsets: np.ndarray) -> np.n
         lifted = np.column_stack([seeds, np.sqrt(2 * (offsets.max() - offsets))])
         query = np.column_stack([domain.points, np.zeros(len(domain.points))])
         label = cKDTree(lifted).query(query)[1]
-    for points, _ in domain.forbidden:
+    if domain.forbidden:
+        points = np.unique(np.concatenate([points for points, _ in domain.forbidden]))
         value = domain.points[points] @ seeds.T + offsets
         for others, cell in domain.forbidden:
-            value[np.isin(points, others), cell] = -np.inf
+            value[np.searchsorted(points, others), cell] = -np.inf
         label[points] = np.argmax(value, axis=1)
     return label
 
@@ -178,14 +208,13 @@ def _flux(mass: np.ndarray, px: Any, py: Any, qx: Any, qy: Any, slope_x: np.ndar
     return 2 * mass * np.hypot(qx - px, qy - py) / np.maximum(slope, 1e-12)
 
 
-def vertex_pieces(faces: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """int [n]: number of the connected piece of equal labels that each vertex lies in."""
+def vertex_pieces(edges: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """int [n]: number of the connected piece of equal labels that each vertex lies in; `edges` int [e, 2]."""
     import scipy.sparse as sparse
     from scipy.sparse.csgraph import connected_components
 
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     edges = edges[label[edges[:, 0]] == label[edges[:, 1]]]
-    graph = sparse.coo_matrix((np.ones(len(edges)), edges.T), shape=(len(label), len(label)))
+    graph = sparse.coo_matrix((np.ones(len(edges), dtype=np.int8), edges.T), shape=(len(label), len(label)))
     return connected_components(graph, directed=False)[1]
 
 

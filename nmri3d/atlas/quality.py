@@ -7,12 +7,20 @@
     faces_min                         faces of the smallest parcel
     depth_spearman, _left, _right     rank correlation of layer and y of the sphere centroid; embedding and unembedding
                                       left out; NaN where it is not defined
-    trustworthiness, knn_overlap      of the neighborhoods (k = 10, fewer if there are fewer components), features
+    border_roughness                  length of all borders between parcels, on the unit sphere, over that of the same
+                                      borders smoothed (`borders`): 1 where nothing is jagged
+    trustworthiness, knn_share        of the neighborhoods (k = 10, fewer if there are fewer components), features
                                       against great-circle distance of sphere centroids, infinite between hemispheres;
-                                      knn_overlap is chance-corrected: 0 for random places, 1 for equal neighborhoods
-    *_random                          the same after components were shuffled within their hemisphere (mean of 5 draws)
+                                      knn_share is the share of a component's neighbors in one that are so in the other
+    knn_overlap                       knn_share chance-corrected: 0 for random places, 1 for equal neighborhoods
+    *_random                          the same after components were shuffled (mean of 5 draws): over all parcels, or,
+                                      where the layout decides hemispheres by kind (`anatomical`), within theirs
+    *_embedding                       of trustworthiness and knn_share: the same of the embedding before it was brought
+                                      to the cortex (only where the layout has one)
+    trustworthiness_corrected         (trustworthiness - 0.5) / (trustworthiness_embedding - 0.5): what of the
+                                      embedding's order above chance is left on the cortex (only where it has one)
 
-Left out: Moran's I of scans, which needs scans.
+`describe` puts them in rows for people. Left out: Moran's I of scans, which needs scans (`moran`).
 
 Sources: Venna and Kaski 2001 (trustworthiness); Osserman 1978 (isoperimetric inequality on the sphere).
 """
@@ -21,6 +29,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nmri3d.atlas.borders import border_roughness
 from nmri3d.atlas.cutting import triangle_areas
 from nmri3d.atlas.layout import centered
 from nmri3d.atlas.subdivision import face_edges
@@ -41,9 +50,13 @@ def measure_quality(
     n_left_faces: int,
     area: np.ndarray,
     target_area: np.ndarray,
+    embedding: np.ndarray | None,
     seed: int,
 ) -> dict[str, float]:
-    """All figures by name; `direction` float64 [v, 3] are the vertices on the unit sphere, not shifted apart."""
+    """All figures by name; `direction` float64 [v, 3] are the vertices on the unit sphere, not shifted apart.
+
+    `embedding` float64 [n, 3]: unit vectors, where the layout has one.
+    """
     rows = components.cortical
     n_faces = np.bincount(face_component[face_component >= 0], minlength=len(components))
     present = rows[n_faces[rows] > 0]
@@ -61,11 +74,13 @@ def measure_quality(
         "faces_min": float(n_faces[rows].min()),
         "isoperimetric_median": float(np.median(round_)),
         "isoperimetric_min": float(round_.min()),
+        "border_roughness": border_roughness(direction, faces, face_component),
     }
     layer = components.layer[present].astype(np.float64)
     inner = layer >= 0
     random = np.random.default_rng(seed)
-    draws = [_shuffled(on_left, random) for _ in range(_N_DRAWS)]
+    kept = on_left if embedding is None else np.ones(len(present), dtype=bool)
+    draws = [_shuffled(kept, random) for _ in range(_N_DRAWS)]
     for suffix, chosen in (("", inner), ("_left", inner & on_left), ("_right", inner & ~on_left)):
         figures[f"depth_spearman{suffix}"] = spearman(layer[chosen], centers[chosen, 1])
     shuffled = [spearman(layer[draw][inner[draw]], centers[inner[draw], 1]) for draw in draws]
@@ -76,7 +91,21 @@ def measure_quality(
     chance = np.mean([neighborhood_preservation(values[draw], centers, on_left, anchors) for draw in draws], axis=0)
     for name, value, baseline in zip(("trustworthiness", "knn_overlap"), found, chance, strict=True):
         figures[name], figures[f"{name}_random"] = float(value), float(baseline)
+    by_chance = _neighbors_of(len(present)) / max(len(present) - 1, 1)
+    for suffix, value in (("", found[1]), ("_random", chance[1])):
+        figures[f"knn_share{suffix}"] = float(by_chance + (1 - by_chance) * value)
+    if embedding is not None:
+        everywhere = np.ones(len(present), dtype=bool)
+        trust, overlap = neighborhood_preservation(values, embedding[present], everywhere, anchors)
+        figures["trustworthiness_embedding"] = trust
+        figures["knn_share_embedding"] = by_chance + (1 - by_chance) * overlap
+        figures["trustworthiness_corrected"] = (found[0] - 0.5) / (trust - 0.5)
     return figures
+
+
+def _neighbors_of(n: int) -> int:
+    """How many neighbors are compared where there are n components; under 1 where there are too few."""
+    return min(N_NEIGHBORS, (n - 1) // 3)
 
 
 def _shuffled(on_left: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -161,7 +190,7 @@ def neighborhood_preservation(
     there are too few components for the question.
     """
     n = len(values)
-    k = min(N_NEIGHBORS, (n - 1) // 3)
+    k = _neighbors_of(n)
     if k < 1:
         return float("nan"), float("nan")
     square = (values**2).sum(axis=1)

@@ -3,7 +3,7 @@
 For fixed seeds, the offsets that give the cells the masses asked for are found by damped Newton steps, whose matrix is
 a sparse graph Laplacian over cells that touch (power.py). Seeds move to the centroids of their cells (Lloyd), which
 makes the cells round on the sphere. Where the masses differ much, cells start equal and grow apart in small steps, so
-that none is lost on the way.
+that none is lost on the way. At the end cells are made whole (`pieces`), and fitted as such.
 
 Convention. Seeds are unit vectors float64 [k, 3], offsets float64 [k] (only their differences count), masses float64
 [k] in the unit of the domain.
@@ -15,11 +15,19 @@ Newton); de Goes et al. 2012 (centroids and capacities together).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import numpy as np
 
-from nmri3d.atlas.power import Domain, Measure, measure, vertex_pieces
+from nmri3d.atlas.pieces import forbid_fragments, whole_cells
+from nmri3d.atlas.power import Domain, Measure, measure, nearest_cell
+
+_LOST = 0.05
+"""A relative error of area that the last steps, with whose vertex is whose decided, could not mend."""
+_STEPS_FROM_NOTHING = 40
+_MAX_REPAIRS = 6
+_SHORTENINGS = 8
+_LEAST = 10
+"""A cell may lose all but one in so many of its mass when seeds move; Newton gives it back."""
 
 
 def _newton_step(found: Measure, target: np.ndarray) -> np.ndarray:
@@ -54,6 +62,7 @@ def _advance(
     *,
     must_improve: bool,
     label: np.ndarray | None = None,
+    whole: bool = False,
 ) -> tuple[np.ndarray, Measure] | None:
     """One Newton step, shortened until no cell shrinks to under a third of what it has or should have.
 
@@ -64,7 +73,7 @@ def _advance(
     before = np.linalg.norm(found.mass / target - 1)
     for halving in range(6):
         trial = offsets + 0.5**halving * step
-        new = measure(domain, seeds, trial, label)
+        new = _measure(domain, seeds, trial, whole) if label is None else measure(domain, seeds, trial, label)
         if (new.mass >= floor).all() and not (must_improve and np.linalg.norm(new.mass / target - 1) >= before):
             return trial, new
     return None
@@ -79,32 +88,83 @@ def fit_offsets(
     tolerance: float = 1e-3,
     max_steps: int = 6,
     polish: bool = True,
+    whole: bool = False,
 ) -> tuple[np.ndarray, Measure]:
     """Offsets float64 [k] for which every cell's mass is its target to `tolerance` (relative), and what they give.
 
     A mass jumps a little whenever a vertex changes hands, and where it does, no offset may give the target exactly. So
     the last steps (`polish`) leave every vertex to its cell and move only the crossings on the edges, which is
-    continuous. Stops early where no step, however short, comes closer.
+    continuous. With `whole`, what is cut off from a cell belongs to those around it (`whole_cells`). Stops early where no
+    step, however short, comes closer.
     """
-    found = measure(domain, seeds, offsets)
-    for _ in range(max_steps):
-        if (found.mass <= 0).any():
-            offsets = _revive(domain, seeds, offsets, found)
-            found = measure(domain, seeds, offsets)
-        if np.abs(found.mass / target - 1).max() < tolerance:
+    offsets, found = last, _ = _approach_again(domain, seeds, offsets, target, tolerance, max_steps, whole)
+    for _ in range(_MAX_REPAIRS if whole else 0):
+        # What is cut off changes hands as offsets change, and then no step comes closer: from now on it may not come back.
+        repaired = forbid_fragments(domain, nearest_cell(domain, seeds, last))
+        if _error(found, target) < tolerance or repaired is None:
             break
-        better = _advance(domain, seeds, offsets, target, found, must_improve=True)
-        if better is None:
-            break
-        offsets, found = better
+        domain = repaired
+        last, new = _approach_again(domain, seeds, last, target, tolerance, max_steps, whole)
+        if _error(new, target) < _error(found, target):
+            offsets, found = last, new
     for _ in range(max_steps if polish and (found.mass > 0).all() else 0):
-        if np.abs(found.mass / target - 1).max() < tolerance:
+        if _error(found, target) < tolerance:
             break
         better = _advance(domain, seeds, offsets, target, found, must_improve=True, label=found.label)
         if better is None:
             break
         offsets, found = better
     return offsets, found
+
+
+def _approach_again(
+    domain: Domain,
+    seeds: np.ndarray,
+    offsets: np.ndarray,
+    target: np.ndarray,
+    tolerance: float,
+    max_steps: int,
+    whole: bool,
+) -> tuple[np.ndarray, Measure]:
+    """As `_approach`, and from a plain Voronoi diagram where that leads nowhere."""
+    offsets, found = _approach(domain, seeds, offsets, target, tolerance, max_steps, whole)
+    if _error(found, target) > _LOST:
+        plain = _approach(domain, seeds, np.zeros(len(seeds)), target, tolerance, _STEPS_FROM_NOTHING, whole)
+        if _error(plain[1], target) < _error(found, target):
+            return plain
+    return offsets, found
+
+
+def _approach(
+    domain: Domain,
+    seeds: np.ndarray,
+    offsets: np.ndarray,
+    target: np.ndarray,
+    tolerance: float,
+    max_steps: int,
+    whole: bool,
+) -> tuple[np.ndarray, Measure]:
+    """Offsets after Newton steps that come closer to the target, and what they give; stops where none does."""
+    found = _measure(domain, seeds, offsets, whole)
+    for _ in range(max_steps):
+        if (found.mass <= 0).any():
+            offsets = _revive(domain, seeds, offsets, found)
+            found = _measure(domain, seeds, offsets, whole)
+        if _error(found, target) < tolerance:
+            break
+        better = _advance(domain, seeds, offsets, target, found, must_improve=True, whole=whole)
+        if better is None:
+            break
+        offsets, found = better
+    return offsets, found
+
+
+def _measure(domain: Domain, seeds: np.ndarray, offsets: np.ndarray, whole: bool) -> Measure:
+    return measure(domain, seeds, offsets, whole_cells(domain, seeds, offsets) if whole else None)
+
+
+def _error(found: Measure, target: np.ndarray) -> float:
+    return float(np.abs(found.mass / target - 1).max())
 
 
 def relax(
@@ -116,31 +176,38 @@ def relax(
     fixed: np.ndarray,
     over_relaxation: float = 1.5,
     max_newton_steps: int = 3,
+    whole: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Seeds and offsets after one step a goal: seeds move to centroids, then offsets toward the goal's masses [k].
 
     `fixed` bool [k] marks seeds that stay where they are. Masses are met roughly; `fit_offsets` meets them exactly.
+    With `whole`, cells are of one piece (`whole_cells`), and a seed behind a slit comes to where its cell is.
     """
-    found = measure(domain, seeds, offsets)
+    found = _measure(domain, seeds, offsets, whole)
     for goal in goals:
         norm = np.linalg.norm(found.moment, axis=1, keepdims=True)
         center = np.where(norm > 0, found.moment / np.where(norm > 0, norm, 1.0), seeds)
         move = np.where(fixed[:, None], 0.0, over_relaxation * (center - seeds))
-        floor = np.minimum(found.mass, goal) / 3
-        for halving in range(4):
-            trial = seeds + 0.5**halving * move
+        floor = np.minimum(found.mass, goal) / _LEAST
+        for _ in range(_SHORTENINGS):
+            trial = seeds + move
             trial /= np.linalg.norm(trial, axis=1, keepdims=True)
             # With the value at its centroid kept, a cell whose seed moves stays where it is, to first order.
             kept = offsets - np.einsum("ck,ck->c", center, trial - seeds)
-            found = measure(domain, trial, kept)
-            if (found.mass >= floor).all():
+            new = _measure(domain, trial, kept, whole)
+            lost = new.mass < floor
+            if not lost.any():
+                seeds, offsets, found = trial, kept, new
                 break
-        seeds, offsets = trial, kept
+            # Those that would be all but lost and those beside them move much less, and all a little: a large cell that
+            # turns reaches beyond those that it touches.
+            move[lost | (found.laplacian[:, lost] != 0).toarray().any(axis=1)] /= 3
+            move *= 0.8
         for _ in range(max_newton_steps):
             if (found.mass <= 0).any():
                 offsets = _revive(domain, seeds, offsets, found)
-                found = measure(domain, seeds, offsets)
-            better = _advance(domain, seeds, offsets, goal, found, must_improve=False)
+                found = _measure(domain, seeds, offsets, whole)
+            better = _advance(domain, seeds, offsets, goal, found, must_improve=False, whole=whole)
             if better is None:
                 break
             offsets, found = better
@@ -149,24 +216,8 @@ def relax(
     return seeds, offsets
 
 
-def growth(start: np.ndarray, stop: np.ndarray, factor: float = 1.5) -> list[np.ndarray]:
+def growth(start: np.ndarray, stop: np.ndarray, factor: float = 1.15) -> list[np.ndarray]:
     """Masses on the way from `start` [k] to `stop` [k], which no cell leaves by more than about `factor` a step."""
     n_steps = int(np.ceil(np.abs(np.log(stop / start)).max() / np.log(factor)))
     path = [start ** (1 - step / n_steps) * stop ** (step / n_steps) for step in range(1, n_steps + 1)]
     return [masses * (stop.sum() / masses.sum()) for masses in path]
-
-
-def forbid_fragments(domain: Domain, label: np.ndarray) -> Domain | None:
-    """The domain with every cell forbidden the points that are cut off from its largest piece; None if there are none."""
-    pieces = vertex_pieces(domain.faces, label)
-    weight = np.bincount(domain.faces.ravel(), np.repeat(domain.mass, 3), len(label))
-    size = np.bincount(pieces, weights=weight)
-    of_piece = np.zeros(len(size), dtype=np.int64)
-    of_piece[pieces] = label
-    order = np.lexsort((size, of_piece))
-    main = np.zeros(len(size), dtype=bool)
-    main[order[np.append(of_piece[order][1:] != of_piece[order][:-1], True)]] = True
-    if main.all():
-        return None
-    fragments = [(np.flatnonzero(pieces == piece), int(of_piece[piece])) for piece in np.flatnonzero(~main)]
-    return replace(domain, forbidden=(*domain.forbidden, *fragments))

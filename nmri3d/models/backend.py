@@ -28,6 +28,7 @@ from nmri3d.components import ComponentTable
 if TYPE_CHECKING:
     import torch
 
+    from nmri3d.models.composition import Composition
     from nmri3d.models.gradients import ReaderGradients
     from nmri3d.models.recording import Recording
     from nmri3d.models.replay import StreamEdit
@@ -296,7 +297,22 @@ class Backend(Protocol):
         ...
 
     def layout_features(self) -> np.ndarray:
-        """float32 [components, features]: what components are compared by when they are laid out on the cortex."""
+        """float32 [components, features]: what components of one kind are compared by when they are laid out on the cortex."""
+        ...
+
+    def composition(self, progress: Progress = no_progress) -> Composition:
+        """Composition scores between all components, from the weights; see `nmri3d.models.composition`."""
+        ...
+
+    def circuit_features(self, progress: Progress = no_progress) -> np.ndarray:
+        """float32 [components, features]: what components of all kinds are compared by, composition included."""
+        ...
+
+    def neuron_features(self, layer: int) -> np.ndarray:
+        """float32 [d_mlp, features]: what the neurons of a layer are compared by when they are laid out in its MLP's parcel.
+
+        Raises InputError for a layer that does not exist.
+        """
         ...
 
     def fingerprint(self) -> str:

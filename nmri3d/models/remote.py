@@ -220,4 +220,7 @@ class RemoteBackend(Transformer):
     weights = _refused("a look at weights (T2)")
     circuit_spectra = _refused("a look at weights (T2)")
     layout_features = _refused("a layout by weights")
+    composition = _refused("a look at weights (composition scores)")
+    circuit_features = _refused("a layout by weights")
+    neuron_features = _refused("a layout of neurons by weights")
     mlp_of = _refused("a path through an MLP")

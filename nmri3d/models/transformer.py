@@ -32,6 +32,9 @@ from nmri3d.models.backend import (
     no_progress,
 )
 from nmri3d.models.blocks import mlp_write
+from nmri3d.models.checks import require_indices
+from nmri3d.models.circuit_features import circuit_features
+from nmri3d.models.composition import Composition, composition_scores
 from nmri3d.models.fingerprint import fingerprint
 from nmri3d.models.gradients import (
     GRAPH_BYTES,
@@ -42,8 +45,10 @@ from nmri3d.models.gradients import (
     stream_gradients_of_graph,
 )
 from nmri3d.models.load_checks import TEST_PROMPT, require_complete, require_known_blocks, require_lens
+from nmri3d.models.neuron_features import neuron_features
 from nmri3d.models.parameters import component_table, neuron_table
 from nmri3d.models.passes import Passes, Tap
+from nmri3d.models.progress import part
 from nmri3d.models.projections import ProjectionRows, by_input, projections
 from nmri3d.models.readers import heads_of_readers
 from nmri3d.models.readout import Readout as LogitReadout
@@ -393,6 +398,22 @@ class Transformer:
     def layout_features(self) -> np.ndarray:
         """float32 [components, features]; see `nmri3d.models.weights.layout_features`."""
         return layout_features(self.components, self.info.d_model, self._attention_weights, self._mlp_weights)
+
+    def composition(self, progress: Progress = no_progress) -> Composition:
+        """Which components read what others write; see `nmri3d.models.composition`."""
+        weights_of = self._attention_weights, self._mlp_weights
+        return composition_scores(self._modules, self.components, self.info.d_model, *weights_of, progress=progress)
+
+    def circuit_features(self, progress: Progress = no_progress) -> np.ndarray:
+        """float32 [components, features]; see `nmri3d.models.circuit_features`."""
+        composition = self.composition(part(progress, 0.0, 0.9))
+        progress(0.9, "spectra of the circuits")
+        return circuit_features(self.components, self.layout_features(), composition)
+
+    def neuron_features(self, layer: int) -> np.ndarray:
+        """float32 [d_mlp, features]; see `nmri3d.models.neuron_features`."""
+        [layer] = require_indices("layer", [layer], self.info.n_layers, "this model")
+        return neuron_features(self._mlp_weights(layer))
 
     def _attention_weights(self, layer: int) -> AttentionWeights:
         return attention_weights(self._projections[layer], self._outputs[layer])

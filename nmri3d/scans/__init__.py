@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "flair": ["FlairConfig", "scan_flair"],
         "fmri": ["FmriConfig", "scan_fmri"],
         "generation": ["Generation", "GenerationStep"],
+        "neuron_scan": ["NEURON_MODES", "NEURON_STATISTICS", "NOT_OF_NEURONS", "scan_neurons"],
         "neurons": ["TopNeuron", "neuron_activations", "top_neurons"],
         "t1": ["T1Config", "scan_t1"],
         "t2": ["T2Config", "scan_t2"],

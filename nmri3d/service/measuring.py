@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nmri3d.errors import Cancelled
 from nmri3d.models.backend import Backend, Progress, no_progress
-from nmri3d.results import Comparison, Heatmap, Sweep
+from nmri3d.results import Comparison, Heatmap, Scan, Sweep
 from nmri3d.service.cache import option_key
 
 if TYPE_CHECKING:
@@ -56,6 +56,18 @@ class Measuring:
 
         record = json.dumps([edit.as_record() for edit in edits])
         return self._answer(prompt, ("perturb", record, k), measure, progress)
+
+    def scan_neurons(
+        self, mode: str, prompt: str | None = None, *, progress: Progress = no_progress, **options: Any
+    ) -> Scan:
+        """A scan of every MLP neuron, `nmri3d.scan_neurons`, or the kept result of an equal request."""
+
+        def measure(model: Backend, report: Progress) -> Scan:
+            from nmri3d.scans import scan_neurons
+
+            return scan_neurons(model, mode, prompt, progress=report, **options)
+
+        return self._answer(prompt, ("neuron scan", mode, option_key(options)), measure, progress)
 
     def trace(
         self, clean: str, corrupt: str | None = None, *, progress: Progress = no_progress, **options: Any

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "access": ["available", "template_of"],
         "build": ["build_template"],
         "examples": ["Example", "moving_passages"],
+        "functional": ["functional_features"],
         "reference": ["passages"],
         "template": ["LensReference", "Template", "stratum_of"],
     },

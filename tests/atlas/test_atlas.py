@@ -94,7 +94,7 @@ def test_default_model_meets_the_targets_of_quality(default_atlas):
     assert quality["n_parcels"] == 302
     assert quality["faces_min"] >= 20
     assert quality["isoperimetric_median"] >= 0.8
-    assert quality["isoperimetric_min"] >= 0.5
+    assert quality["isoperimetric_min"] >= 0.25  # beside the slits of the flat surface
     for side in ("", "_left", "_right"):
         assert quality[f"depth_spearman{side}"] >= 0.95
     assert abs(quality["depth_spearman_random"]) < 0.2
@@ -104,7 +104,9 @@ def test_default_model_meets_the_targets_of_quality(default_atlas):
 
 
 def test_round_parcels_whatever_the_sizes(any_atlas):
-    assert any_atlas.quality["isoperimetric_median"] >= 0.5
+    # The slits of the flat surface count as borders, which with a handful of parcels is most of what there is.
+    assert any_atlas.quality["isoperimetric_median"] >= (0.5 if any_atlas.quality["n_parcels"] > 10 else 0.4)
+    assert any_atlas.quality["border_roughness"] <= 1.05
     assert any_atlas.quality["faces_min"] >= 20
 
 
@@ -113,11 +115,10 @@ def test_heads_left_mlps_right_embedding_behind_unembedding_in_front(default_atl
     left = set(np.unique(atlas.face_component[: atlas.n_left_faces])) - {-1}
     assert left == set(atlas.components.rows("head").tolist())
     y = atlas.centroids("pial")[:, 1]
+    mlps = y[atlas.components.rows("mlp")]
+    assert y[atlas.components.row("embed")] < mlps.min()
+    assert y[atlas.components.row("unembed")] > mlps.max()
     right = np.concatenate([atlas.components.rows("mlp"), atlas.components.rows("unembed")])
-    assert y[atlas.components.row("embed")] < y[right].min()
-    assert y[atlas.components.row("unembed")] > np.median(y[right])
-    on_sphere = atlas.centroids("sphere")[:, 1]
-    assert on_sphere[atlas.components.row("unembed")] > on_sphere[atlas.components.rows("mlp")].max()
     hemisphere = atlas.target_area[right].sum() + atlas.target_area[atlas.components.row("embed")]
     assert atlas.target_area[atlas.components.row("embed")] == pytest.approx(0.04 * hemisphere)
     assert (atlas.surfaces["pial"][: atlas.n_left_vertices, 0].mean()) < 0
@@ -249,7 +250,7 @@ def test_features_that_do_not_fit_are_refused(broken):
 def test_unknown_surface_and_row_are_refused(atlases, call):
     atlas = atlases("two layers")
     with pytest.raises(InputError, match=r"known are|not in the table"):
-        atlas.centroids("flat") if call == "centroids" else atlas.border_edges(len(atlas.components))
+        atlas.centroids("round") if call == "centroids" else atlas.border_edges(len(atlas.components))
 
 
 def test_a_model_without_parameter_counts_gets_equal_parcels():

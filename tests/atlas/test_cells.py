@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmri3d.atlas.cutting import cut_at_level, cut_mesh, split_at, triangle_areas
+from nmri3d.atlas.pieces import forbid_fragments, whole_cells
 from nmri3d.atlas.power import Domain, cut_cells, measure, nearest_cell, vertex_pieces
-from nmri3d.atlas.subdivision import subdivide
-from nmri3d.atlas.transport import fit_offsets, forbid_fragments, growth, relax
+from nmri3d.atlas.subdivision import face_edges, subdivide
+from nmri3d.atlas.transport import fit_offsets, growth, relax
 from tests.atlas.naive import edge_uses, icosahedron, pieces_by_component
 
 
@@ -59,7 +60,7 @@ def test_any_labeling_cuts_into_a_closed_mesh_of_the_same_area(seed, n_labels):
     assert triangle_areas(new, cut.faces).sum() == pytest.approx(triangle_areas(points, faces).sum())
     assert np.allclose(cut.weights.sum(axis=1), 1)
     # A label's faces hang together as its vertices do.
-    pieces = vertex_pieces(faces, label)
+    pieces = vertex_pieces(face_edges(faces, len(points))[0], label)
     expected = {int(k): len(np.unique(pieces[label == k])) for k in np.unique(label)}
     assert pieces_by_component(cut.faces, cut.label) == expected
     # Each cut face lies in the face it came from, and is turned the same way.
@@ -87,8 +88,9 @@ def test_split_beside_a_cut_leaves_no_gap():
     assert (2, 1) not in uses
     assert (1, 9) in uses
     assert (9, 1) in uses
-    with pytest.raises(ValueError, match="two edges"):
-        split_at(faces, np.array([(0, 1), (1, 2)]), np.array([8, 9]), 4)
+    thrice = split_at(faces, np.array([(0, 1), (1, 2), (2, 0)]), np.array([7, 8, 9]), 4)
+    assert len(thrice) == 6
+    assert {(0, 7), (7, 1), (1, 8), (8, 2), (2, 9), (9, 0), (2, 8), (8, 1)} <= set(edge_uses(thrice))
     assert np.array_equal(split_at(faces, np.zeros((0, 2), int), np.zeros(0, int), 4), faces)
 
 
@@ -184,8 +186,9 @@ def test_growth_ends_at_its_goal_in_small_steps():
     assert growth(start, start) == []
 
 
-def test_a_cell_cut_in_two_loses_its_smaller_piece(ball):
-    """A ring-shaped domain: one cell spans the gap, and one side of it must go to another cell."""
+@pytest.fixture(scope="module")
+def trenched(ball):
+    """A ring-shaped domain that a broad trench leaves open at one place only, and seeds of which one spans the trench."""
     center = ball.points[ball.faces].mean(axis=1)
     ring = np.abs(center[:, 0]) < 0.97
     # Remove a broad trench so that the strip that remains is open at one place only.
@@ -194,13 +197,45 @@ def test_a_cell_cut_in_two_loses_its_smaller_piece(ball):
     domain = Domain(ball.points[used], local.reshape(-1, 3).astype(np.int32), ball.mass[ring], ball.size[ring])
     # The first cell stands over the trench, a little nearer to one bank, and reaches both.
     seeds = np.array([(0.0, 0.995, 0.1), (0.9, -0.3, 0.0), (-0.9, -0.3, 0.0), (0.0, -1.0, 0.0)])
-    seeds /= np.linalg.norm(seeds, axis=1, keepdims=True)
-    offsets = np.zeros(4)
-    label = nearest_cell(domain, seeds, offsets)
-    assert len(np.unique(vertex_pieces(domain.faces, label))) > 4, "the case shows nothing: no cell is cut in two"
+    return domain, seeds / np.linalg.norm(seeds, axis=1, keepdims=True)
+
+
+def test_a_cell_cut_in_two_keeps_its_larger_piece(trenched):
+    domain, seeds = trenched
+    plain = nearest_cell(domain, seeds, np.zeros(4))
+    assert len(np.unique(vertex_pieces(domain.edges, plain))) > 4, "the case shows nothing: no cell is cut in two"
+    whole = whole_cells(domain, seeds, np.zeros(4))
+    pieces = vertex_pieces(domain.edges, whole)
+    assert len(np.unique(pieces)) == len(np.unique(whole)) == 4
+    changed = whole != plain
+    assert 0 < changed.sum() < (plain == 0).sum() / 2
+    # Only what was cut off has changed hands, each point to the best of the cells that its neighbors belong to.
+    value = domain.points @ seeds.T
+    around = [set(domain.edges[(domain.edges == point).any(axis=1)].ravel()) for point in np.flatnonzero(changed)]
+    for point, near in zip(np.flatnonzero(changed), around, strict=True):
+        assert whole[point] in {whole[other] for other in near - {point}}
+    rim = [point for point, near in zip(np.flatnonzero(changed), around, strict=True) if (~changed[list(near)]).any()]
+    for point in rim:
+        near = [other for other in set(domain.edges[(domain.edges == point).any(axis=1)].ravel()) if not changed[other]]
+        assert whole[point] == max({whole[other] for other in near}, key=lambda cell: value[point, cell])
+
+
+def test_masses_are_met_by_whole_cells(trenched):
+    domain, seeds = trenched
+    target = domain.mass.sum() * np.array([0.3, 0.25, 0.25, 0.2])
+    _, found = fit_offsets(domain, seeds, np.zeros(4), target, whole=True)
+    assert found.mass == pytest.approx(target, rel=2e-3)
+    assert len(np.unique(vertex_pieces(domain.edges, found.label))) == 4
+    moved, offsets = relax(domain, seeds, np.zeros(4), [target] * 6, fixed=np.zeros(4, dtype=bool), whole=True)
+    assert len(np.unique(vertex_pieces(domain.edges, whole_cells(domain, moved, offsets)))) == 4
+
+
+def test_forbidden_fragments_go_to_other_cells(trenched):
+    domain, seeds = trenched
+    label = nearest_cell(domain, seeds, np.zeros(4))
     repaired = forbid_fragments(domain, label)
     assert repaired is not None
-    label = nearest_cell(repaired, seeds, offsets)
-    assert len(np.unique(vertex_pieces(repaired.faces, label))) == 4
-    assert forbid_fragments(repaired, label) is None
+    again = nearest_cell(repaired, seeds, np.zeros(4))
+    assert len(np.unique(vertex_pieces(repaired.edges, again))) == 4
+    assert forbid_fragments(repaired, again) is None
     assert domain.forbidden == ()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmri3d.atlas.arrangement import exchange_places, similarity
-from nmri3d.atlas.layout import Placement, place_anatomical, shares_above
+from nmri3d.atlas.layout import Placement, anatomical_sides, share_out, shares_above
 from nmri3d.atlas.quality import neighborhood_preservation, spearman
 from nmri3d.components import CORTICAL_KINDS
 from tests.atlas.tables import Shape, table
@@ -44,7 +44,8 @@ def test_every_component_with_a_place_is_placed_once(n_layers, n_heads, mlp, emb
     components = table(n_layers, n_heads, mlp=mlp, embed=embed or not (mlp or n_heads), bias=bias)
     if n_heads * n_layers + mlp * n_layers + embed < 2 or not (n_heads or mlp):
         return
-    halves = place_anatomical(components, Shape(components).layout_features(), area, (1e-3, 1e-3))
+    sides = anatomical_sides(components, Shape(components).layout_features())
+    halves = [share_out(rows, components, area, 1e-3) for rows in sides]
     rows = np.concatenate([half.rows for half in halves])
     assert sorted(rows.tolist()) == np.flatnonzero(np.isin(components.kind, list(CORTICAL_KINDS))).tolist()
     for half in halves:
@@ -64,8 +65,8 @@ def test_without_mlps_each_layer_is_halved_by_similarity():
     components = table(3, 6, mlp=False)
     features = np.zeros((len(components), 2), np.float32)
     features[components.index % 2 == 1] = (3.0, 1.0)
-    left, right = place_anatomical(components, features, "equal", (0, 0))
-    parity = [set((components.index[half.rows[half.pole == 0]] % 2).tolist()) for half in (left, right)]
+    inner = [rows[components.kind[rows] == "head"] for rows in anatomical_sides(components, features)]
+    parity = [set((components.index[rows] % 2).tolist()) for rows in inner]
     assert parity in ([{0}, {1}], [{1}, {0}])
 
 
@@ -82,7 +83,7 @@ def test_exchange_brings_clusters_together_within_a_layer():
     shuffled = np.random.default_rng(1).permutation(n)
     placement = Placement(np.arange(n), np.zeros(n), np.full(n, 1 / n), np.zeros(n, int))
     seeds = ring_of_places(n)
-    seat = exchange_places(seeds, placement, features[shuffled])
+    seat = exchange_places(seeds, placement, similarity(features[shuffled]))
     assert sorted(seat.tolist()) == list(range(n))
 
     def same_cluster_neighbors(seat):
@@ -99,7 +100,7 @@ def test_exchange_puts_depth_right():
     seeds = np.random.default_rng(2).normal(size=(n, 3))
     seeds /= np.linalg.norm(seeds, axis=1, keepdims=True)
     placement = Placement(np.arange(n), np.arange(n, dtype=float), np.full(n, 1 / n), np.zeros(n, int))
-    seat = exchange_places(seeds, placement, np.zeros((n, 1)))
+    seat = exchange_places(seeds, placement, similarity(np.zeros((n, 1))))
     assert spearman(np.arange(n), seeds[seat, 1]) > 0.97
 
 
@@ -111,7 +112,7 @@ def test_exchange_keeps_poles_and_unlike_shares():
     share = np.where(np.arange(n) < 6, 1.0, 3.0)
     placement = Placement(np.arange(n), np.zeros(n), share / share.sum(), pole)
     features = np.random.default_rng(3).normal(size=(n, 3))
-    seat = exchange_places(seeds, placement, features, same_share=1.1)
+    seat = exchange_places(seeds, placement, similarity(features), same_share=1.1)
     assert seat[0] == 0
     assert seat[-1] == n - 1
     assert set(seat[1:6]) == set(range(1, 6))
@@ -132,9 +133,9 @@ def test_exchange_in_windows_is_as_good_as_at_once(monkeypatch):
     def overlap(seat):
         return neighborhood_preservation(features, seeds[seat], np.ones(n, bool), np.arange(n))[1]
 
-    at_once = overlap(exchange_places(seeds, placement, features))
+    at_once = overlap(exchange_places(seeds, placement, similarity(features)))
     monkeypatch.setattr(arrangement, "_WINDOW", 60)
-    in_windows = overlap(exchange_places(seeds, placement, features))
+    in_windows = overlap(exchange_places(seeds, placement, similarity(features)))
     assert at_once > overlap(np.arange(n)) + 0.1
     assert in_windows > 0.75 * at_once
 

@@ -30,9 +30,33 @@ def test_sizes_orientation_and_order(name, n_vertices):
             points = hemisphere.surfaces[surface]
             assert points.shape == (n_vertices, 3)
             assert points.dtype == np.float32
-            assert signed_volume(points - points.mean(axis=0), hemisphere.faces) > 1e5, "faces look inward"
+            if surface != "flat":
+                assert signed_volume(points - points.mean(axis=0), hemisphere.faces) > 1e5, "faces look inward"
             assert (points[:, 0].mean() < 0) == (side == "left")
         assert 0.03 < hemisphere.medial_wall.mean() < 0.12
+
+
+@pytest.mark.parametrize("name", ["fsaverage5", "fsaverage6", "fsaverage7"])
+def test_the_flat_surface_lies_open_to_the_viewer_and_has_no_medial_wall(name):
+    whole = cortex(name)
+    for hemisphere in (whole.left, whole.right):
+        points, kept = hemisphere.surfaces["flat"], hemisphere.faces[hemisphere.flat_faces]
+        a, b, c = np.moveaxis(points[kept].astype(float), 1, 0)
+        assert (points[:, 2] == 0).all()
+        assert (np.cross(b - a, c - a)[:, 2] > 0).mean() > 0.999, "faces are folded over"
+        assert 0.85 < hemisphere.flat_faces.mean() < 0.95
+        # what is left has one outer rim and no hole: Euler characteristic 1
+        used = np.unique(kept)
+        edges = np.unique(np.sort(np.concatenate([kept[:, [0, 1]], kept[:, [1, 2]], kept[:, [2, 0]]]), axis=1), axis=0)
+        assert len(used) - len(edges) + len(kept) == 1
+        # superior is up, and the frontal pole lies on the outside
+        pial = hemisphere.surfaces["pial"][used].astype(float)
+        assert np.corrcoef(points[used, 1], pial[:, 2])[0, 1] > 0.5
+        outward = points[used, 0] * (-1 if hemisphere.side == "left" else 1)
+        assert np.corrcoef(outward, pial[:, 1])[0, 1] > 0.9
+    left, right = whole.left, whole.right
+    gap = right.surfaces["flat"][right.faces[right.flat_faces], 0].min()
+    assert gap - left.surfaces["flat"][left.faces[left.flat_faces], 0].max() == pytest.approx(14.0, abs=1e-3)
 
 
 def test_finer_meshes_have_the_same_shape():

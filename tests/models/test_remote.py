@@ -129,6 +129,8 @@ def test_perturbations_are_put_in_by_value_one_request_a_place(ndif):
         (lambda model: nmri3d.ablate_all(model, PROMPT), "sweeps.*without remote=True"),
         (lambda model: nmri3d.trace(model, PROMPT, PROMPT.replace("Mary", "Paul")), "without remote=True"),
         (lambda model: model.layout_features(), "layout by weights.*without remote=True"),
+        (lambda model: model.neuron_features(0), "layout of neurons by weights.*without remote=True"),
+        (lambda model: nmri3d.scan_neurons(model, "T2"), "weights.*without remote=True"),
         (lambda model: model.gradients(model.stimulus("a"), lambda x: x), "gradient.*without remote=True"),
     ],
 )

@@ -28,6 +28,16 @@ def test_a_perturbation_is_measured_once_and_equals_the_library(service):
     assert first.kl == direct.kl
 
 
+def test_a_scan_of_neurons_is_measured_once_and_equals_the_library(service):
+    first = service.scan_neurons("fMRI", PROMPT)
+    assert service.scan_neurons("fMRI", PROMPT) is first
+    assert service.scan_neurons("fMRI", OTHER) is not first
+    assert service.scan_neurons("T2", statistic="max") is not service.scan_neurons("T2", statistic="std")
+    np.testing.assert_array_equal(first.values, nmri3d.scan_neurons(tiny_backend("llama"), "fMRI", PROMPT).values)
+    with pytest.raises(InputError, match="no values of single neurons"):
+        service.scan_neurons("DTI", PROMPT)
+
+
 def test_traces_and_sweeps_can_be_estimated_and_are_kept(service):
     assert service.estimate_trace(PROMPT, OTHER) >= 0
     assert service.estimate_sweep(PROMPT) >= 0

@@ -1,0 +1,108 @@
+"""What a layout decides before any mesh is looked at: who lies on which hemisphere, and where about.
+
+    anatomical  heads left, MLPs right, depth from back to front (`layout`); depth binds the exchanges
+    umap        one embedding over all components (`embedding`), cut into two hemispheres and laid out on them
+    spectral    (`hemispheres`); only likeness binds the exchanges, depth shows as far as the embedding has it
+
+In all of them embedding and unembedding keep their poles on the right hemisphere.
+
+Left out: cells, areas, meshes (`build`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from nmri3d.atlas.arrangement import arrange_by_likeness, exchange_places, similarity
+from nmri3d.atlas.embedding import embed, neighbor_graph
+from nmri3d.atlas.hemispheres import halve, seats
+from nmri3d.atlas.layout import (
+    POLE_SHARE,
+    Placement,
+    anatomical_sides,
+    depths,
+    pole_rows,
+    require_both_sides,
+    starting_seeds,
+)
+from nmri3d.atlas.power import Domain
+from nmri3d.components import ComponentTable
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A layout of the n components of a table.
+
+    sides            rows of the left and of the right hemisphere, int64 each, poles included
+    points           float64 [n, 3], the embedding: unit vectors, NaN for rows without a place; None in `anatomical`
+    radius, azimuth  float64 [n], place on the hemisphere's disk (`hemispheres`), NaN for poles; None in `anatomical`
+    """
+
+    sides: tuple[np.ndarray, np.ndarray]
+    points: np.ndarray | None = None
+    radius: np.ndarray | None = None
+    azimuth: np.ndarray | None = None
+
+    def seeds(
+        self, domain: Domain, placement: Placement, features: np.ndarray, wall_center: np.ndarray, poles: np.ndarray
+    ) -> np.ndarray:
+        """float64 [k, 3]: unit vectors at which the cells of a hemisphere start; arguments as of `starting_seeds`."""
+        if self.radius is None or self.azimuth is None:
+            return starting_seeds(domain, placement, features, wall_center, poles)
+        seeds = np.zeros((len(placement.rows), 3))
+        seeds[placement.pole == -1], seeds[placement.pole == 1] = poles
+        inner = placement.pole == 0
+        rows = placement.rows[inner]
+        seeds[inner] = seats(domain, wall_center, self.radius[rows], self.azimuth[rows])
+        return seeds
+
+    def arrange(
+        self, seeds: np.ndarray, placement: Placement, features: np.ndarray, *, same_share: float = np.inf
+    ) -> np.ndarray:
+        """int64 [k]: which seed each component takes; see `arrangement`. features float [n, d], of the whole table."""
+        mine = features[placement.rows]
+        if self.points is None:
+            return exchange_places(seeds, placement, similarity(mine), same_share=same_share)
+        return arrange_by_likeness(seeds, placement, mine, same_share=same_share)
+
+
+def make_plan(
+    layout: str,
+    components: ComponentTable,
+    features: np.ndarray,
+    area: str,
+    seed: int,
+    progress: Callable[[float, str], None],
+) -> Plan:
+    """The plan of a layout; `progress` gets the share of the work that is done.
+
+    Raises InputError where the components are too few to cover two hemispheres.
+    """
+    if layout == "anatomical":
+        return Plan(anatomical_sides(components, features))
+    poles = pole_rows(components)
+    inner = np.concatenate([components.rows("head"), components.rows("mlp")])
+    require_both_sides(components, max(len(inner) - 1, 0), min(len(inner), 1) + len(poles))
+    rows = np.concatenate([inner, poles])
+    progress(0.0, "neighbors among the components")
+    graph = neighbor_graph(features[rows])
+    points = embed(layout, graph, seed, lambda share: progress(share, f"{layout} embedding"))
+    weight = components.n_params[inner].astype(np.float64) if area == "parameters" else np.ones(len(inner))
+    if not weight.any():
+        weight = np.ones(len(inner))
+    n = len(inner)
+    left_share = 1 / (2 - POLE_SHARE * len(poles))
+    halves = halve(points[:n], weight, graph[:n, :n], depths(components, inner), left_share if n > 1 else 0.5)
+    everywhere = np.full((3, len(components)), np.nan)
+    everywhere[0, inner], everywhere[1, inner] = halves.radius, halves.azimuth
+    placed = np.full((len(components), 3), np.nan)
+    placed[rows] = points
+    return Plan(
+        (inner[halves.on_left], np.concatenate([inner[~halves.on_left], poles])),
+        placed,
+        everywhere[0],
+        everywhere[1],
+    )
