@@ -1,43 +1,42 @@
 """The drawn brain: one mesh, one small texture, a few ribbons, tubes; for pictures off-screen and for a trame view.
 
-Convention. Points are mm in RAS. Pixels count from the top left corner of the picture. Geometry moves only when the
-surface changes; `paint` writes one texel column a component (texture.py) and never touches the mesh. Materials are
-chosen so that a face turned to the viewer shows its texel's color unchanged, under the lights here and under the plain
-headlight of vtk.js alike. Painted as glass, the cortex is blended without regard to order, as vtk.js does it.
+Convention. Points are mm in RAS. Pixels count from the top left corner of the picture. Geometry moves only when the form
+changes (forms.py: a surface of the cortex, or a layout of balls); `paint` writes one texel column a component
+(texture.py) and never touches the mesh. Hemispheres are hidden on the cortex only; balls are shown all.
 
 Left out: what the colors mean (colors.py), text of any kind (HTML on the page, export/image.py in files), trame.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyvista
-from vtkmodules.util.numpy_support import numpy_to_vtk
-from vtkmodules.vtkCommonCore import mutable
-from vtkmodules.vtkCommonDataModel import vtkImageData, vtkStaticCellLocator
-from vtkmodules.vtkRenderingCore import vtkTexture
 
-from nmri3d.errors import InputError
+from nmri3d.errors import AlignmentError, InputError
 from nmri3d.scene.audit import dropped_actors
 from nmri3d.scene.camera import VIEWS, Hemispheres
-from nmri3d.scene.mesh import polylines, split_along_borders, vertex_normals
-from nmri3d.scene.ribbons import RibbonActor, triangle_cells
+from nmri3d.scene.cortex import CortexActor
+from nmri3d.scene.forms import Form, Forms, mixed
+from nmri3d.scene.marks import Marks
+from nmri3d.scene.mesh import split_along_borders
+from nmri3d.scene.neurons import NeuronActor
 from nmri3d.scene.stage import Stage
-from nmri3d.scene.texture import fold_of_sulcal_depth, texture_image, texture_layout
+from nmri3d.scene.texture import fold_of_sulcal_depth, texture_layout
 from nmri3d.scene.tract_actor import TractActor
-from nmri3d.scene.tracts import TractFrame, TractStyle, blended_frame, tract_frame
+from nmri3d.scene.tracts import TractFrame, TractStyle
+from nmri3d.scene.volume import VolumeActor
 
 if TYPE_CHECKING:
     from nmri3d.atlas import Atlas
+    from nmri3d.atlas.neurons import NeuronAtlas
+    from nmri3d.atlas.nodes import Nodes
+    from nmri3d.atlas.volume import LabelVolume
     from nmri3d.results import Tracts
 
 BACKGROUND = "#0a0c10"
-GLOW = "#00ffaa"
-AMBIENT, DIFFUSE, SPECULAR, SPECULAR_POWER = 0.34, 0.66, 0.04, 12.0
-BORDER_OPACITY, GLASS_BORDER_OPACITY = 1.0, 0.25
 PICK_SLACK = 4.0
 """Pixels by which a tube may be missed: a thin one is hard to hit."""
 
@@ -48,7 +47,7 @@ class SceneStats:
 
     n_value_updates     textures written (paint)
     n_mesh_builds       meshes built or rebuilt; 1 for the whole life of a scene
-    n_geometry_updates  times that points and normals moved (surface change, morph)
+    n_geometry_updates  times that points and normals moved (change of form, morph)
     """
 
     n_value_updates: int = 0
@@ -68,14 +67,23 @@ class BrainScene:
     face_component           int32 [n_faces], component row of each face, faces in the atlas' order (left first)
     split_faces              int32 [n_faces, 3], all faces as mesh vertices, also those of a hidden hemisphere
     layout                   TextureLayout: where colors lie in the texture
-    surface                  name of the surface that is shown; None within a morph
+    form                     Form that is shown; its name is "" within a morph
     tracts                   TractActor: the tubes of a DTI scan
+    neurons                  NeuronActor while the MLP parcels show their neurons, else None
+    volume                   VolumeActor while voxels are drawn instead of the cortex, else None
 
-    Raises InputError for an unknown surface, MachineError where nothing can be rendered.
+    nodes: layouts of balls that can be shown beside the surfaces. Raises InputError for an unknown surface, MachineError
+    where nothing can be rendered.
     """
 
     def __init__(
-        self, atlas: Atlas, *, surface: str = "pial", off_screen: bool = True, background: str = BACKGROUND
+        self,
+        atlas: Atlas,
+        *,
+        surface: str = "pial",
+        nodes: Iterable[Nodes] = (),
+        off_screen: bool = True,
+        background: str = BACKGROUND,
     ) -> None:
         self.atlas = atlas
         self.stats = SceneStats()
@@ -83,33 +91,27 @@ class BrainScene:
         self.face_component = np.asarray(atlas.face_component, dtype=np.int32)
         split = split_along_borders(atlas.faces, self.face_component)
         self.vertex_of_split, self.component_of_split, self.split_faces = split.vertex, split.component, split.faces
-        self.surface: str | None = self._known(surface)
-        self._normals: dict[str, np.ndarray] = {}
-        self._points, self._point_normals = self._geometry(surface)
+        self._forms = Forms(atlas, split)
+        for layout in nodes:
+            self._forms.add(layout)
+        self.form: Form = self._forms.get(self._known(surface))
         self._hemispheres: Hemispheres = "both"
-        self._selected: int | None = None
-        self._border_paths: list[np.ndarray] | None = None
+        self._covered = np.zeros(len(split.faces), dtype=bool)
+        self._split = split
+        self.neurons: NeuronActor | None = None
+        self.volume: VolumeActor | None = None
 
         self.stage = Stage(off_screen=off_screen, background=background)
         self.plotter, self.render_window = self.stage.plotter, self.stage.render_window
-        self._build_mesh()
-        n_left = atlas.n_left_vertices
-        self._borders = RibbonActor(
-            self.plotter, "borders", color="#10131a", half_width=0.16, lift=0.12, n_left_vertices=n_left
-        )
-        self._glow = [
-            RibbonActor(
-                self.plotter, name, color=GLOW, half_width=width, lift=lift, opacity=opacity, n_left_vertices=n_left
-            )
-            for name, width, lift, opacity in (
-                ("selection halo", 2.4, 0.30, 0.16),
-                ("selection glow", 1.3, 0.40, 0.35),
-                ("selection", 0.55, 0.50, 1.0),
-            )
-        ]
-        self._tract_frames: dict[str, TractFrame] = {}
-        self.tracts = TractActor(self.plotter, atlas, self._tract_frame(surface))
-        self._frame()
+        fold = fold_of_sulcal_depth(atlas.sulcal_depth)[split.vertex]
+        self._cortex = CortexActor(self.plotter, split, self.layout, fold, self.form.points, self.form.normals)
+        self.mesh, self.actor, self.texture = self._cortex.mesh, self._cortex.actor, self._cortex.texture
+        self.stats.n_mesh_builds += 1
+        self._marks = Marks(self.plotter, atlas)
+        self.tracts = TractActor(self.plotter, atlas, self.form.frame)
+        self._vertices: tuple[np.ndarray, np.ndarray] | None = self._forms.vertices(surface)
+        self._marks.follow(self.form, self._vertices)
+        self._choose_faces()
         self.view("lateral_left")
 
     # --- values ------------------------------------------------------------------------------------------------------
@@ -120,16 +122,15 @@ class BrainScene:
         glass: strength of each component, [n_components] in 0..1, for a translucent cortex (texture.py); None for a
         solid one. Raises AlignmentError for any other shape or dtype.
         """
-        self._texels[:] = texture_image(colors, self.layout, glass).reshape(-1, 4)
-        self._image.GetPointData().GetScalars().Modified()
-        self._image.Modified()
-        self.texture.Modified()
-        self.is_glass = glass is not None
-        self.actor.SetForceTranslucent(self.is_glass)
-        self.actor.SetForceOpaque(not self.is_glass)
-        self._borders.actor.prop.opacity = GLASS_BORDER_OPACITY if self.is_glass else BORDER_OPACITY
+        self._cortex.paint(colors, glass)
+        self._marks.soften_borders(self.is_glass)
         self.stage.supersample = self.is_glass
         self.stats.n_value_updates += 1
+
+    @property
+    def is_glass(self) -> bool:
+        """Whether the cortex is painted as glass."""
+        return self._cortex.is_glass
 
     def show_tracts(self, tracts: Tracts | None, style: TractStyle | None = None) -> None:
         """Draw the tracts of a DTI scan as tubes; None takes them away. They are seen in a cortex of glass (`paint`)."""
@@ -139,49 +140,132 @@ class BrainScene:
 
     @property
     def surfaces(self) -> tuple[str, ...]:
-        """Names of the surfaces that can be shown."""
+        """Names of the surfaces of the cortex that can be shown."""
         return tuple(self.atlas.surfaces)
+
+    @property
+    def surface(self) -> str | None:
+        """Name of the surface or layout that is shown; None within a morph."""
+        return self.form.name or None
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """Names of all that `show_form` shows: the surfaces, then the layouts of balls."""
+        return self._forms.names
+
+    def add_nodes(self, nodes: Nodes) -> None:
+        """Make a layout of balls one of the forms."""
+        self._forms.add(nodes)
 
     def show_surface(self, name: str) -> None:
         """Show another surface of the atlas; a preset view is fitted to it. Raises InputError for an unknown name."""
-        self.surface = self._known(name)
-        self._move(*self._geometry(name), self._tract_frame(name))
+        self.show_form(self._known(name))
+
+    def show_form(self, name: str) -> None:
+        """Show a surface or a layout of balls; a preset view is fitted to it. Raises InputError for an unknown name."""
+        form = self._forms.get(name)
+        self._move(form, None if form.kind == "nodes" else self._forms.vertices(name))
 
     def morph(self, a: str, b: str, t: float) -> None:
-        """Show the surface a share t (0 to 1) of the way from surface a to surface b."""
-        if not 0.0 <= t <= 1.0:
-            raise InputError(f"a morph goes from 0 to 1, got {t}")
-        (points_a, normals_a), (points_b, normals_b) = self._geometry(self._known(a)), self._geometry(self._known(b))
-        normals = (1 - t) * normals_a + t * normals_b
-        length = np.linalg.norm(normals, axis=1, keepdims=True)
-        self.surface = a if t == 0 else b if t == 1 else None
-        self._move(
-            ((1 - t) * points_a + t * points_b).astype(np.float32),
-            (normals / np.maximum(length, 1e-9)).astype(np.float32),
-            blended_frame(self._tract_frame(a), self._tract_frame(b), t),
-        )
+        """Show the form a share t (0 to 1) of the way from form a to form b.
 
-    def split_points(self, surface: str) -> np.ndarray:
-        """Points of a surface as the mesh holds them, float32 [n_split, 3]."""
-        return self._geometry(self._known(surface))[0][self.vertex_of_split]
+        Raises InputError for an unknown form, another share, and a way to or from the flat surface, which is cut.
+        """
+        first, second = self._forms.get(a), self._forms.get(b)
+        form = mixed(first, second, t)
+        if form.name:
+            self.show_form(form.name)
+        elif "nodes" in (first.kind, second.kind):
+            self._move(form, None)
+        else:
+            (points_a, normals_a), (points_b, normals_b) = self._forms.vertices(a), self._forms.vertices(b)
+            normals = (1 - t) * normals_a + t * normals_b
+            length = np.linalg.norm(normals, axis=1, keepdims=True)
+            points = ((1 - t) * points_a + t * points_b).astype(np.float32)
+            self._move(form, (points, (normals / np.maximum(length, 1e-9)).astype(np.float32)))
 
-    def split_normals(self, surface: str) -> np.ndarray:
-        """Normals of a surface as the mesh holds them, float32 [n_split, 3]."""
-        return self._geometry(self._known(surface))[1][self.vertex_of_split]
+    def form_points(self, name: str) -> np.ndarray:
+        """Points of a form as the mesh takes them, float32 [n_split, 3], mm."""
+        return self._forms.get(name).points
+
+    def form_normals(self, name: str) -> np.ndarray:
+        """Normals of a form as the mesh takes them, float32 [n_split, 3]."""
+        return self._forms.get(name).normals
+
+    def form_faces(self, name: str) -> np.ndarray:
+        """bool [n_faces]: the faces that a form draws."""
+        faces = self._forms.get(name).faces
+        return np.ones(len(self.split_faces), dtype=bool) if faces is None else faces
+
+    def form_frame(self, name: str) -> TractFrame:
+        """Where tracts end and pass on a form."""
+        return self._forms.get(name).frame
+
+    @property
+    def balls(self) -> np.ndarray:
+        """float32 [n_split, 3]: where each vertex lies on its component's ball of radius 1."""
+        return self._forms.balls
 
     def show_hemispheres(self, hemispheres: Hemispheres) -> None:
         """Show "both", "left" or "right"."""
-        if hemispheres not in self._cells:
+        if hemispheres not in ("both", "left", "right"):
             raise InputError(f"there is no hemisphere {hemispheres!r}; choose both, left or right")
         self._hemispheres = hemispheres
-        self._frame()
-        self._cells[hemispheres].Modified()  # VTK goes by time stamps: an older array would leave the old bounds
-        self.mesh.SetPolys(self._cells[hemispheres])
-        self.mesh.DeleteCells()  # else VTK keeps looking faces up in its table of the old ones
-        self.mesh.Modified()
-        for ribbon in (self._borders, *self._glow):
-            ribbon.show(hemispheres)
-        self.tracts.show(hemispheres)
+        self._choose_faces()
+        self._marks.show(hemispheres)
+        self.tracts.show(self._shown_hemispheres)
+        if self.volume is not None:
+            self.volume.show(hemispheres)
+
+    @property
+    def hemispheres(self) -> Hemispheres:
+        """The hemispheres of the cortex that are shown."""
+        return self._hemispheres
+
+    def hide_faces(self, faces: np.ndarray | None) -> None:
+        """Leave faces, bool [n_faces], to another actor that draws them (neurons.py); None takes all back.
+
+        Raises AlignmentError for another shape.
+        """
+        if faces is not None and np.shape(faces) != self._covered.shape:
+            raise AlignmentError(f"this brain has {len(self._covered)} faces, and {np.shape(faces)} were given")
+        self._covered[:] = False if faces is None else faces
+        self._choose_faces()
+
+    def show_neurons(self, neurons: NeuronAtlas | None) -> NeuronActor | None:
+        """Show the MLP parcels neuron by neuron, unpainted until the returned actor is painted; None shows parcels again.
+
+        Raises AlignmentError for the neurons of another atlas.
+        """
+        actor = None if neurons is None else NeuronActor(self.plotter, self.atlas, neurons, self._split)
+        if self.neurons is not None and actor is None:
+            self.neurons.close()
+        self.neurons = actor
+        if actor is not None:
+            actor.follow(self.form.points, self.form.normals)
+        self.hide_faces(None if actor is None else actor.faces)
+        return actor
+
+    def show_volume(self, volume: LabelVolume | None) -> VolumeActor | None:
+        """Show the voxels of a label volume instead of the cortex and its marks, unpainted until the returned actor is
+        painted; None shows the cortex again, and so does another form. The cortex takes its pial form; the camera stays.
+
+        Raises AlignmentError for the volume of another atlas.
+        """
+        actor = None if volume is None else VolumeActor(self.plotter, self.atlas, volume)
+        if self.volume is not None:
+            self.volume.close()
+        self.volume = None
+        if actor is not None:
+            if self.form.name != "pial":
+                self.show_form("pial")
+            self.volume = actor
+            actor.show(self._hemispheres)
+            actor.select(self.selected)
+        self._marks.follow(self.form, None if actor is not None else self._vertices)
+        self._marks.show(self._hemispheres)
+        self._choose_faces()
+        return actor
 
     # --- marks -------------------------------------------------------------------------------------------------------
 
@@ -190,24 +274,19 @@ class BrainScene:
 
         A row without a place on the cortex has no border and glows nowhere. Raises InputError for no such row.
         """
-        if row is not None and not 0 <= row < len(self.atlas.components):
-            raise InputError(f"there is no component row {row}; rows are 0 to {len(self.atlas.components) - 1}")
-        self._selected = row
-        paths = [] if row is None else polylines(self.atlas.border_edges(row))
-        for ribbon in self._glow:
-            ribbon.set_paths(paths, self._points, self._point_normals)
+        self._marks.select(row)
         self.tracts.select(row)
+        if self.volume is not None:
+            self.volume.select(row)
 
     @property
     def selected(self) -> int | None:
         """The row that glows, if any."""
-        return self._selected
+        return self._marks.selected
 
     def show_borders(self, on: bool) -> None:
-        """Draw thin dark lines between parcels, or take them away."""
-        if on and self._border_paths is None:
-            self._border_paths = polylines(self.atlas.border_edges())
-        self._borders.set_paths((self._border_paths or []) if on else [], self._points, self._point_normals)
+        """Draw thin dark lines between parcels, or take them away; there are none in a layout of balls."""
+        self._marks.show_borders(on)
 
     # --- camera ------------------------------------------------------------------------------------------------------
 
@@ -228,15 +307,17 @@ class BrainScene:
 
         None on the background, on the medial wall, and where a hidden hemisphere would be.
         """
-        ray = self.stage.ray(x, y)
-        if ray is None:
-            return None
-        t, hit, coordinates, part, cell = mutable(0.0), [0.0] * 3, [0.0] * 3, mutable(0), mutable(-1)
-        if not self._locate().IntersectWithLine(ray[0], ray[1], 1e-6, t, hit, coordinates, part, cell):
-            return None
-        first = self.atlas.n_left_faces if self._hemispheres == "right" else 0
-        row = int(self.face_component[first + int(cell)])
+        if self.volume is not None:
+            ray = self.stage.ray(x, y)
+            return None if ray is None else self.volume.pick(ray)
+        face, _ = self._face_at(x, y)
+        row = -1 if face is None else int(self.face_component[face])
         return row if row >= 0 else None
+
+    def pick_neuron(self, x: float, y: float) -> int | None:
+        """Row of the neuron table under a pixel while neurons are shown; None where there is none."""
+        _, neuron = self._face_at(x, y)
+        return neuron
 
     def pick_tract(self, x: float, y: float) -> int | None:
         """The tube under a pixel, as a position in `tracts.edges`; None where there is none within PICK_SLACK pixels."""
@@ -274,98 +355,63 @@ class BrainScene:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    # --- building ----------------------------------------------------------------------------------------------------
-
-    def _build_mesh(self) -> None:
-        self.mesh = pyvista.PolyData()
-        self.mesh.points = self._points[self.vertex_of_split]
-        n_left = self.atlas.n_left_faces
-        parts = {"both": slice(None), "left": slice(n_left), "right": slice(n_left, None)}
-        self._cells = {name: triangle_cells(self.split_faces[part]) for name, part in parts.items()}
-        self.mesh.SetPolys(self._cells["both"])
-        fold = fold_of_sulcal_depth(self.atlas.sulcal_depth)[self.vertex_of_split]
-        coordinates = numpy_to_vtk(self.layout.texture_coordinates(self.component_of_split, fold), deep=True)
-        coordinates.SetName("TextureCoordinates")
-        self.mesh.GetPointData().SetTCoords(coordinates)
-        self._write_normals()
-        self.stats.n_mesh_builds += 1
-
-        blank = np.zeros((self.layout.n_components, 4), dtype=np.uint8)
-        self._texels = np.ascontiguousarray(texture_image(blank, self.layout).reshape(-1, 4))
-        self.is_glass = False
-        scalars = numpy_to_vtk(self._texels, deep=False)  # shares memory: paint() writes in place
-        scalars.SetName("colors")
-        self._image: Any = vtkImageData()
-        self._image.SetDimensions(self.layout.width, self.layout.height, 1)
-        self._image.GetPointData().SetScalars(scalars)
-        self.texture: Any = vtkTexture()
-        self.texture.SetInputDataObject(self._image)
-        self.texture.InterpolateOn()
-        self.texture.MipmapOff()
-        self.texture.RepeatOff()
-        self.texture.EdgeClampOn()
-
-        self.actor: pyvista.Actor = pyvista.Actor(mapper=pyvista.DataSetMapper(self.mesh))
-        self.actor.mapper.scalar_visibility = False
-        self.actor.SetTexture(self.texture)
-        properties = self.actor.prop
-        properties.color = "white"
-        properties.interpolation = "phong"
-        properties.ambient, properties.diffuse = AMBIENT, DIFFUSE
-        properties.specular, properties.specular_power = SPECULAR, SPECULAR_POWER
-        self.plotter.add_actor(self.actor, name="cortex", reset_camera=False, render=False)
-        self._locator: Any = None
-        self._located_at = -1
-
     # --- helpers -----------------------------------------------------------------------------------------------------
+
+    def _face_at(self, x: float, y: float) -> tuple[int | None, int | None]:
+        """The face under a pixel, whoever draws it, and the neuron there."""
+        ray = self.stage.ray(x, y)
+        if ray is None:
+            return None, None
+        face = self._cortex.face_on(ray)
+        found = None if self.neurons is None else self.neurons.hit(ray)
+        if found is None or (face is not None and self._share_to(face, ray) < found[2]):
+            return face, None
+        return found[0], found[1] if found[1] >= 0 else None
+
+    def _share_to(self, face: int, ray: tuple[np.ndarray, np.ndarray]) -> float:
+        """Share of a line of sight at which it meets the plane of a face."""
+        a, b, c = self.form.points[self.split_faces[face]].astype(np.float64)
+        normal = np.cross(b - a, c - a)
+        return float(normal @ (a - ray[0]) / (normal @ (ray[1] - ray[0])))
+
+    @property
+    def _shown_hemispheres(self) -> Hemispheres:
+        return "both" if self.form.kind == "nodes" else self._hemispheres
 
     def _known(self, surface: str) -> str:
         if surface not in self.atlas.surfaces:
             raise InputError(f"there is no surface {surface!r}; the surfaces are {', '.join(self.atlas.surfaces)}")
         return surface
 
-    def _geometry(self, surface: str) -> tuple[np.ndarray, np.ndarray]:
-        """Points and normals, float32 [n_vertices, 3] each, of the unsplit surface."""
-        points = np.asarray(self.atlas.surfaces[surface], dtype=np.float32)
-        if surface not in self._normals:
-            self._normals[surface] = vertex_normals(points, self.atlas.faces)
-        return points, self._normals[surface]
-
-    def _tract_frame(self, surface: str) -> TractFrame:
-        if surface not in self._tract_frames:
-            self._tract_frames[surface] = tract_frame(self.atlas, surface)
-        return self._tract_frames[surface]
-
-    def _move(self, points: np.ndarray, normals: np.ndarray, frame: TractFrame) -> None:
+    def _move(self, form: Form, vertices: tuple[np.ndarray, np.ndarray] | None) -> None:
         preset = self.stage.preset
-        self._points, self._point_normals = points, normals
-        self._frame()
-        self.mesh.points = points[self.vertex_of_split]
-        self._write_normals()
-        for ribbon in (self._borders, *self._glow):
-            ribbon.follow(points, normals)
-        self.tracts.follow(frame)
+        if self.volume is not None:
+            self.show_volume(None)
+        self.form, self._vertices = form, vertices
+        self._cortex.place(form.points, form.normals)
+        if self.neurons is not None:
+            self.neurons.follow(form.points, form.normals)
+        self._choose_faces()
+        self._marks.follow(form, vertices)
+        self._marks.show(self._hemispheres)
+        self.tracts.follow(form.frame)
+        self.tracts.show(self._shown_hemispheres)
         self.stats.n_geometry_updates += 1
         if preset is not None:
             self.stage.fit(preset)
 
-    def _write_normals(self) -> None:
-        normals = numpy_to_vtk(self._point_normals[self.vertex_of_split], deep=True)
-        normals.SetName("Normals")
-        self.mesh.GetPointData().SetNormals(normals)
-        self.mesh.Modified()
-
-    def _frame(self) -> None:
-        """Tell the stage what a preset view has to fit: the hemispheres that are shown."""
-        n_left = self.atlas.n_left_vertices
-        shown = {"both": slice(None), "left": slice(n_left), "right": slice(n_left, None)}[self._hemispheres]
-        self.stage.framing = self._points[shown].astype(np.float64)
-
-    def _locate(self) -> Any:
-        """Search tree of the faces that are shown, rebuilt when they changed."""
-        if self._locator is None or self._located_at != self.mesh.GetMTime():
-            self._locator = vtkStaticCellLocator()
-            self._locator.SetDataSet(self.mesh)
-            self._locator.BuildLocator()
-            self._located_at = self.mesh.GetMTime()
-        return self._locator
+    def _choose_faces(self) -> None:
+        """Draw the faces that the form has, on the shown hemispheres, and that nothing else draws; frame what is there."""
+        shown = np.ones(len(self.split_faces), dtype=bool) if self.form.faces is None else self.form.faces.copy()
+        left = self.atlas.n_left_faces
+        if self._shown_hemispheres != "both":
+            shown[left:] &= self._hemispheres == "right"
+            shown[:left] &= self._hemispheres == "left"
+        there = np.zeros(len(self.form.points), dtype=bool)
+        there[self.split_faces[shown]] = True
+        self.stage.framing = self.form.points[there].astype(np.float64)
+        if self.volume is not None:  # it frames what it stands for, and draws it
+            shown[:] = False
+        self._cortex.draw_faces(np.flatnonzero(shown & ~self._covered))
+        if self.neurons is not None:
+            self.neurons.show(shown)

@@ -151,7 +151,9 @@ def display_range(scan: Scan, *, sinks: Literal["ignored", "counted"] = "ignored
     """
     if sinks not in ("ignored", "counted"):
         raise InputError(f"sinks must be 'ignored' or 'counted', got {sinks!r}")
-    cortical = scan.values[:, scan.components.cortical].astype(np.float64)
+    rows = scan.components.cortical
+    # a table of neurons has no row with a parcel of its own: all of them are shown
+    cortical = (scan.values[:, rows] if len(rows) else scan.values).astype(np.float64)
     fitted = cortical[1:] if sinks == "ignored" and cortical.shape[0] > 1 else cortical
     fitted = fitted[np.isfinite(fitted)]
     if fitted.size == 0:

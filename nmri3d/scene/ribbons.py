@@ -41,6 +41,7 @@ class RibbonActor:
         self._path: RibbonPath = _NOTHING
         self._triangles = np.zeros((0, 3), dtype=np.int64)
         self._hemispheres: Hemispheres = "both"
+        self._hidden = False
         self.mesh = pyvista.PolyData()
         self.actor = pyvista.Actor(mapper=pyvista.DataSetMapper(self.mesh))
         self.actor.mapper.scalar_visibility = False
@@ -52,13 +53,25 @@ class RibbonActor:
         self.actor.visibility = False
         plotter.add_actor(self.actor, name=name, reset_camera=False, render=False)
 
-    def set_paths(self, paths: list[np.ndarray], points: np.ndarray, normals: np.ndarray) -> None:
-        """Lay the ribbon along other paths of surface vertices; no path makes it invisible."""
+    def set_paths(self, paths: list[np.ndarray], vertices: tuple[np.ndarray, np.ndarray] | None) -> None:
+        """Lay the ribbon along other paths of surface vertices; no path makes it invisible.
+
+        vertices: points and normals, [n_vertices, 3] each, of the unsplit mesh; None where no surface is shown.
+        """
         self._path = ribbon_path(paths)
-        self.follow(points, normals)
+        if vertices is None:
+            self.hide()
+        else:
+            self.follow(*vertices)
+
+    def hide(self) -> None:
+        """Be invisible until there is a surface again."""
+        self._hidden = True
+        self.actor.visibility = False
 
     def follow(self, points: np.ndarray, normals: np.ndarray) -> None:
         """Move with the surface: its points and normals, [n_vertices, 3], of the unsplit mesh."""
+        self._hidden = False
         if not len(self._path.vertex):
             self.actor.visibility = False
             return
@@ -69,7 +82,7 @@ class RibbonActor:
     def show(self, hemispheres: Hemispheres) -> None:
         """Draw only what lies on the given hemispheres."""
         self._hemispheres = hemispheres
-        if not len(self._path.vertex):
+        if self._hidden or not len(self._path.vertex):
             return
         left = self._path.vertex[self._triangles[:, 0] // 2] < self._n_left_vertices
         shown = {"both": self._triangles, "left": self._triangles[left], "right": self._triangles[~left]}[hemispheres]

@@ -114,7 +114,7 @@ class Stage:
         if 2 * max(width, height) > LONGEST_SIDE:  # so large a picture has no visible steps
             with self._framed((width, height)):
                 return _straight(self._grab(transparent), transparent)
-        with self._framed((2 * width, 2 * height)):
+        with self._framed((2 * width, 2 * height)), self._without_multisampling():
             large = self._grab(transparent).reshape(height, 2, width, 2, 4).astype(np.uint16)
         return _straight(((large.sum(axis=(1, 3)) + 2) // 4).astype(np.uint8), transparent)
 
@@ -149,6 +149,16 @@ class Stage:
             camera.SetViewAngle(state[3])
             if preset is not None:
                 self._preset = (preset, self._camera_state())
+
+    @contextmanager
+    def _without_multisampling(self) -> Iterator[None]:
+        """Averaging four pixels is smooth enough, and samples inside of each would double the cost of a picture."""
+        samples = self.render_window.GetMultiSamples()
+        self.render_window.SetMultiSamples(0)
+        try:
+            yield
+        finally:
+            self.render_window.SetMultiSamples(samples)
 
     def _grab(self, transparent: bool) -> np.ndarray:
         """The window as it is, uint8 [height, width, 4]; `transparent`: colors come multiplied by their alpha."""

@@ -30,6 +30,7 @@ from nmri3d.scene.colors import Variant, color_map
 
 if TYPE_CHECKING:
     from nmri3d.atlas import Atlas
+    from nmri3d.atlas.nodes import Nodes
 
 MOST_TUBES = 2000
 """Tubes that are ever drawn at once: the strongest."""
@@ -61,6 +62,7 @@ _PULL, _PULL_LENGTH = 0.85, 45.0
 _CORE_SPREAD = (0.15, 0.85, 0.35)
 _GATE_SPREAD = (0.0, 0.42, 0.16)
 _GATE_APPROACH = 9.0
+_ARCH = 80.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +110,9 @@ def tract_frame(atlas: Atlas, surface: str) -> TractFrame:
     size = np.linalg.norm(outward, axis=1, keepdims=True)
     area = np.bincount(row[row >= 0], np.linalg.norm(normal[row >= 0], axis=1), n)[:, None]
     inward = np.where(size > 0.05 * area, -outward / np.maximum(size, 1e-12), _unit(to_core))
+    if surface == "flat":  # there is no inside: tracts arch over the map, towards the viewer
+        core[:, 2] = gate[:, 2] = _ARCH
+        inward = np.tile([0.0, 0.0, 1.0], (n, 1))
     inward[~there] = np.nan
     return TractFrame(
         anchor.astype(np.float32),
@@ -116,6 +121,18 @@ def tract_frame(atlas: Atlas, surface: str) -> TractFrame:
         core.astype(np.float32),
         gate.astype(np.float32),
     )
+
+
+def node_frame(nodes: Nodes, side: np.ndarray) -> TractFrame:
+    """The frame of a layout of balls: tracts run from middle to middle and bend towards the middle of all.
+
+    side: int8 [n], hemispheres of the components on the cortex; it decides nothing here.
+    """
+    there = np.isfinite(nodes.radius)
+    middle = np.median(nodes.center[there], axis=0).astype(np.float32)
+    both = np.stack([middle, middle])
+    inward = np.where(there[:, None], _unit(middle - nodes.center), np.nan).astype(np.float32)
+    return TractFrame(nodes.center, inward, side, both, both)
 
 
 def blended_frame(a: TractFrame, b: TractFrame, t: float) -> TractFrame:

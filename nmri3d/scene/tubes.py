@@ -50,8 +50,8 @@ def tube_mesh(points: np.ndarray, tangents: np.ndarray, radius: np.ndarray, colo
     rings = points[:, :, None] + outward * np.reshape(radius, (n, 1, 1, 1))
     ends = points[:, [0, -1]]
     cap_normals = tangents[:, [0, -1]] * np.array([-1.0, 1.0])[:, None]
-    all_points = np.concatenate([rings.reshape(n, -1, 3), ends], axis=1)
-    normals = np.concatenate([outward.reshape(n, -1, 3), cap_normals], axis=1)
+    all_points = np.concatenate([rings.reshape(n, SAMPLES * SIDES, 3), ends], axis=1)
+    normals = np.concatenate([outward.reshape(n, SAMPLES * SIDES, 3), cap_normals], axis=1)
     all_colors = np.concatenate([np.repeat(colors, SIDES, axis=1), colors[:, [0, -1]]], axis=1)
     triangles = _triangles_of_one()[None] + (POINTS_EACH * np.arange(n))[:, None, None]
     return Tubes(

@@ -32,6 +32,14 @@ def icosphere(n_subdivisions: int) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(mesh.points, dtype=np.float64), mesh.regular_faces.astype(np.int32)
 
 
+def _unrolled(points: np.ndarray, side: int) -> np.ndarray:
+    """The sphere of one side as a disk in the plane z = 0, the cap that faces outward in the middle."""
+    away = np.arccos(np.clip(side * points[:, 0], -1, 1))
+    across = np.hypot(points[:, 1], points[:, 2])
+    plane = np.column_stack([side * points[:, 1], points[:, 2]]) / np.maximum(across, 1e-9)[:, None]
+    return np.column_stack([20 * away[:, None] * plane + [side * 65.0, 0.0], np.zeros(len(points))])
+
+
 def small_atlas(n_subdivisions: int = 4) -> Atlas:
     points, faces = icosphere(n_subdivisions)
     middle = points[faces].mean(axis=1)
@@ -45,6 +53,7 @@ def small_atlas(n_subdivisions: int = 4) -> Atlas:
         name: np.concatenate([radius * points - [shift, 0, 0], radius * points + [shift, 0, 0]]).astype(np.float32)
         for name, (radius, shift) in GEOMETRY.items()
     }
+    surfaces["flat"] = np.concatenate([_unrolled(points, -1), _unrolled(points, 1)]).astype(np.float32)
     depth = np.tile(np.sin(8 * points[:, 1]), 2).astype(np.float32)
     return Atlas(
         components=small_table(),

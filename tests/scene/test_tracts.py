@@ -217,7 +217,7 @@ def test_a_morph_moves_the_ends_along(atlas):
 
 def test_an_unknown_surface_is_refused(atlas):
     with pytest.raises(InputError, match="pial"):
-        tract_frame(atlas, "flat")
+        tract_frame(atlas, "round")
 
 
 def test_the_browser_is_told_every_number():
