@@ -1,32 +1,56 @@
-"""`nmri3d.Brain`: a painted brain in a notebook or a script, as a picture.
+"""`nmri3d.Brain`: a painted brain in a notebook or a script, live, as a picture, as a movie or as a 3D file.
 
-    brain = nmri3d.Brain(model)
-    brain.show(scan, token=4).view("lateral_left")
+    brain = nmri3d.open("smollm2-135m")
+    brain.scan("fMRI", "The capital of France is")      # the last line of a cell: the brain, turning under the mouse
     brain.screenshot("figure.png", size=(1920, 1080))
 
 Convention. Methods that change what is shown return the brain itself, so that they chain; as the last line of a cell it
-shows itself. What is chosen stays chosen until it is chosen anew.
+shows itself, live where there is a kernel (jupyter_live.py), and a cell that is already there follows every change. What
+is chosen stays chosen until it is chosen anew.
 
-Left out: a live view that turns under the mouse (`nmri3d serve` has one), movies and 3D files.
+Left out: the controls of the page (`nmri3d serve` has them).
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from nmri3d.errors import AlignmentError, InputError
 from nmri3d.results import Scan
 
 if TYPE_CHECKING:
     from nmri3d.atlas import Atlas
+    from nmri3d.jupyter_live import LiveView
     from nmri3d.scene.brain import BrainScene
     from nmri3d.scene.colors import ColorMap, DisplayRange
     from nmri3d.scene.tracts import TractColors, TractStyle
 
 NOTEBOOK_SIZE = (1120, 630)
+EXPORTS = (".glb", ".html", ".htm", ".vtm")
+
+Progress = Callable[[float, str], None]
+
+
+def open(model: Any = "smollm2-135m", layout: str = "anatomical", surface: str = "pial", **options: Any) -> Brain:
+    """The brain of a model, which `Brain.scan` scans: of its name, as nmri3d.load takes it, or of a loaded model.
+
+    options: as nmri3d.load takes them (device, dtype, revision, backend). Raises what nmri3d.load and Brain raise.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        from nmri3d.models import load
+
+        model = load(os.fspath(model), **options)
+    elif options:
+        raise InputError(f"{', '.join(options)} choose how a model is loaded, and this one is; pass its name instead")
+    return Brain(model, layout=layout, surface=surface)
 
 
 class Brain:
@@ -34,7 +58,7 @@ class Brain:
 
     model_or_atlas   what nmri3d.load returns, or an Atlas
     layout           layout of the components on the cortex; only for a model, an atlas has its own
-    surface          surface that is shown first
+    surface          surface, or layout of balls, that is shown first (`show_form`)
     borders          thin lines between parcels
 
     Raises InputError for an unknown layout or surface.
@@ -56,9 +80,36 @@ class Brain:
                 "pass what nmri3d.load or nmri3d.Atlas.build returns"
             )
         self.atlas: Atlas = atlas
-        self.scene: BrainScene = BrainScene(atlas, surface=surface)
+        self.model = None if atlas is model_or_atlas else model_or_atlas
+        self.scene: BrainScene = BrainScene(atlas)
         self.scene.show_borders(borders)
         self._shown: tuple[Scan, int, DisplayRange, ColorMap, TractStyle] | None = None
+        self._live: LiveView | None = None
+        self.show_form(surface)
+
+    def scan(self, mode: str, prompt: str | None = None, *, token: int | None = None, **options: Any) -> Brain:
+        """Scan the brain's model and show the result, which is then `current_scan`.
+
+        mode, prompt, options: as nmri3d.scan takes them; token: as `show`. Raises what nmri3d.scan raises, InputError
+        for a brain that was made of an atlas.
+        """
+        if self.model is None:
+            raise InputError(
+                "this brain was made of an atlas and has no model to scan; make it of a model, or use show"
+            )
+        from nmri3d.scans import scan
+
+        return self.show(scan(self.model, mode, prompt, **options), token)
+
+    @property
+    def shown(self) -> tuple[Scan, int, DisplayRange, ColorMap, TractStyle] | None:
+        """What is shown: scan, step, display range, color map, style of its tracts; None before there is anything."""
+        return self._shown
+
+    @property
+    def current_scan(self) -> Scan | None:
+        """The scan that is shown, if any."""
+        return None if self._shown is None else self._shown[0]
 
     def show(
         self,
@@ -93,22 +144,31 @@ class Brain:
         style = TractStyle(share=tract_share, colors=tract_colors, variant="colorblind" if safe else "standard")
         paint_scan(self.scene, scan, step, display, colors, tracts=style)
         self._shown = (scan, step, display, colors, style)
-        return self
+        return self._changed()
 
     def view(self, name: str) -> Brain:
         """Turn to a preset: lateral_left, lateral_right, medial_left, medial_right, dorsal, ventral, anterior, posterior."""
         self.scene.view(name)
+        self._changed()
+        if self._live is not None:
+            self._live.turn(self.scene)
         return self
 
     def show_surface(self, name: str) -> Brain:
-        """Show another surface of the atlas: pial, inflated, white, sphere."""
+        """Show another surface of the atlas: pial, inflated, white, sphere, flat."""
         self.scene.show_surface(name)
-        return self
+        return self._changed()
+
+    def show_form(self, name: str) -> Brain:
+        """Show a surface of the atlas, or every component as a ball: stack, radial, network (atlas/nodes.py)."""
+        self._make_form(name)
+        self.scene.show_form(name)
+        return self._changed()
 
     def select(self, component: str | None) -> Brain:
         """Glow around a component, by its id; None takes the glow away. Raises InputError for an unknown id."""
         self.scene.select(None if component is None else self.atlas.components.row(component))
-        return self
+        return self._changed()
 
     def screenshot(
         self,
@@ -131,9 +191,9 @@ class Brain:
         if self._shown is None:
             raise InputError("there is nothing to take a picture of; call brain.show(scan) first")
         if surface is not None:
-            self.scene.show_surface(surface)
+            self.show_form(surface)
         if view is not None:
-            self.scene.view(view)
+            self.view(view)
         scan, step, display, colors, style = self._shown
         return save_image(
             self.scene,
@@ -150,8 +210,100 @@ class Brain:
             tracts=style,
         )
 
+    def movie(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        kind: str = "tokens",
+        fps: float | None = None,
+        seconds: float | None = None,
+        hold: float | None = None,
+        size: tuple[int, int] | None = None,
+        forms: tuple[str, str] = ("pial", "inflated"),
+        color_bar: bool = True,
+        header: bool = True,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Write what is shown as a movie, .mp4, .webm or .gif (export/movie.py); returns its path.
+
+        kind: "tokens" (the prompt played through), "turntable" (one turn) or "morph" (from one of `forms` to the other and
+        back). fps: frames a second, 30, or 15 for a GIF. seconds: length of the movie; hold: seconds a token. size:
+        1280 x 720, or 800 x 450 for a GIF. progress: called with the share that is done and a word; by default a bar
+        on a terminal. Whatever it raises, and Ctrl-C, ends the work and leaves no file.
+
+        Raises InputError if no scan has been shown or for what cannot be asked, MachineError if the encoder fails.
+        """
+        from nmri3d.export.movie import save_movie
+
+        if self._shown is None:
+            raise InputError("there is nothing to make a movie of; call brain.show(scan) first")
+        scan, step, display, colors, style = self._shown
+        for name in forms if kind == "morph" else ():
+            self._make_form(name)
+        with _bar_on_a_terminal(progress) as told:
+            try:
+                return save_movie(
+                    self.scene,
+                    scan,
+                    path,
+                    kind=kind,
+                    step=step,
+                    fps=fps,
+                    seconds=seconds,
+                    hold=hold,
+                    size=size,
+                    forms=forms,
+                    color_bar=color_bar,
+                    header=header,
+                    display=display,
+                    colors=colors,
+                    tracts=style,
+                    progress=told,
+                )
+            finally:
+                self._paint()
+
+    def export(self, path: str | os.PathLike[str]) -> Path:
+        """Write what is shown as a 3D file; returns its path. The suffix chooses:
+
+        .glb   binary glTF for 3D viewers and VR headsets (export/glb.py)
+        .html  a page that needs no network, with all steps of the scan (export/web_page.py)
+        .vtm   VTK multi-block with the raw values, for ParaView and PyVista (export/vtm.py)
+
+        Raises InputError for another suffix.
+        """
+        suffix = checked_export_path(path).suffix.lower()
+        scan, step, display, colors = (None, 0, None, None) if self._shown is None else self._shown[:4]
+        if suffix == ".glb":
+            from nmri3d.export.glb import save_glb
+
+            return save_glb(self.scene, path, scan, step)
+        if suffix in (".html", ".htm"):
+            from nmri3d.export.web_page import save_web_page
+
+            return save_web_page(self.scene, path, scan, step, display, colors)
+        from nmri3d.export.vtm import save_vtm
+
+        return save_vtm(self.scene, path, scan)
+
+    @property
+    def live(self) -> Any:
+        """The live view, an ipywidget: for a place in a layout of widgets, or to show it where NMRI3D_JUPYTER is static.
+
+        Raises MachineError where anywidget is missing.
+        """
+        if self._live is None:
+            from nmri3d.jupyter_live import LiveView
+
+            self._live = LiveView(on_step=self._step_to, on_row=self._select_row)
+            self._changed()
+        return self._live.widget
+
     def close(self) -> None:
-        """Free the render window; the brain cannot be used afterwards."""
+        """Free the render window, and take live views away; the brain cannot be used afterwards."""
+        if self._live is not None:
+            self._live.close()
+            self._live = None
         self.scene.close()
 
     def __enter__(self) -> Brain:
@@ -175,8 +327,15 @@ class Brain:
             return self.screenshot(Path(folder) / "brain.png", size=NOTEBOOK_SIZE).read_bytes()
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        """What Jupyter shows: the picture, and a line of text where there are no pictures."""
-        return {"image/png": self._repr_png_(), "text/plain": repr(self)}
+        """What Jupyter shows: the live view, the picture where there is no kernel behind it, a line where there are none."""
+        from nmri3d.jupyter_live import wanted
+
+        bundle: dict[str, Any] = {"image/png": self._repr_png_(), "text/plain": repr(self)}
+        if wanted():
+            described = self.live._repr_mimebundle_()
+            data = described[0] if isinstance(described, tuple) else described
+            bundle |= {kind: content for kind, content in data.items() if kind != "text/plain"}
+        return bundle
 
     def _anatomy_png(self) -> bytes:
         import io
@@ -186,3 +345,69 @@ class Brain:
         buffer = io.BytesIO()
         imsave(buffer, self.scene.screenshot(NOTEBOOK_SIZE), format="png")
         return buffer.getvalue()
+
+    def _changed(self) -> Brain:
+        """Let the live view follow."""
+        if self._live is not None:
+            shown = None if self._shown is None else self._shown[:4]
+            marks = None if self._shown is None else (id(self._shown[0]), self._shown[4])
+            self._live.follow(self.scene, shown, marks)
+        return self
+
+    def _make_form(self, name: str) -> None:
+        """Lay the balls out, if that is what is asked for and was not done before."""
+        from nmri3d.atlas.nodes import NODE_LAYOUTS, node_layout
+
+        if name in NODE_LAYOUTS and name not in self.scene.forms:
+            components = self.atlas.components
+            # only what is alike needs features, and only a model has them
+            features = self.model.layout_features() if self.model is not None else np.ones((len(components), 1))
+            if name == "network" and self.model is None:
+                raise InputError("a network of what is alike needs the model's features; make the brain of a model")
+            self.scene.add_nodes(node_layout(name, components, features))
+
+    def _paint(self) -> None:
+        if self._shown is not None:
+            from nmri3d.scene.painting import paint_scan
+
+            scan, step, display, colors, style = self._shown
+            paint_scan(self.scene, scan, step, display, colors, tracts=style)
+
+    def _step_to(self, step: int) -> None:
+        """A step was chosen in the live view."""
+        if self._shown is not None and 0 <= step < self._shown[0].n_steps:
+            self._shown = (self._shown[0], step, *self._shown[2:])
+            self._paint()
+
+    def _select_row(self, row: int) -> None:
+        """A component was clicked in the live view; -1 for none."""
+        if -1 <= row < len(self.atlas.components):
+            self.scene.select(None if row < 0 else row)
+            self._changed()
+
+
+def checked_export_path(path: str | os.PathLike[str]) -> Path:
+    """The path, if `Brain.export` can write such a file. Raises InputError if not."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in EXPORTS:
+        raise InputError(
+            f"a brain is exported as .glb, .html or .vtm, not as {suffix or 'a file without a suffix'}; "
+            "screenshot writes pictures and movie writes movies"
+        )
+    return Path(path)
+
+
+@contextmanager
+def _bar_on_a_terminal(progress: Progress | None) -> Iterator[Progress | None]:
+    """The progress that was handed in; without one a bar on a terminal, else nothing."""
+    if progress is not None or not sys.stderr.isatty():
+        yield progress
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("drawing", total=1.0)
+        yield lambda share, what: bar.update(task, completed=share, description=what)

@@ -86,7 +86,7 @@ def scan(
         "effect": effect,
     }
     circuit |= {"edges": edges, "share": share}
-    options = _scan_options(mode, prompt, aggregation=aggregation, statistic=statistic, circuit=circuit)
+    options = scan_options(mode, prompt, aggregation=aggregation, statistic=statistic, circuit=circuit)
     if options["mode"] == "fMRI":
         options |= {"layers": layer, "positions": position, "level": level}
     with showing_progress() as progress:
@@ -148,8 +148,8 @@ def screenshot(
         "effect": effect,
     }
     circuit |= {"edges": edges}
-    options = _scan_options(mode, prompt, aggregation=aggregation, statistic=statistic, circuit=circuit)
-    width_height = _size(size)
+    options = scan_options(mode, prompt, aggregation=aggregation, statistic=statistic, circuit=circuit)
+    width_height = width_and_height(size)
     colors = color_map(options["mode"], palette)
     with showing_progress() as progress:
         from nmri3d.jupyter import Brain
@@ -169,7 +169,7 @@ def screenshot(
 # -- what they print ---
 
 
-def _scan_options(
+def scan_options(
     mode: str, prompt: str | None, *, aggregation: str, statistic: str, circuit: dict[str, Any]
 ) -> dict[str, Any]:
     """Mode and options of a scan, checked before a model is loaded."""
@@ -239,7 +239,7 @@ def _scan_text(result: Scan, top: int) -> str:
     return "\n".join(lines)
 
 
-def _size(text: str) -> tuple[int, int]:
+def width_and_height(text: str) -> tuple[int, int]:
     width, _, height = text.lower().partition("x")
     if not (width.isdigit() and height.isdigit()):
         raise InputError(f"a size is width x height in pixels, such as 1920x1080; got {text!r}")

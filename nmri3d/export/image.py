@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nmri3d.errors import AlignmentError, InputError
+from nmri3d.export.color_bar import ColorBar, draw_color_bar
+from nmri3d.export.facts import header_texts, model_name
 from nmri3d.export.lettering import Pen, readable_text, readable_token, text_size, window_around
 from nmri3d.export.tract_legend import draw_tract_legend
 from nmri3d.files import written_whole
@@ -30,15 +32,8 @@ from nmri3d.scene.colors import ColorMap, DisplayRange, display_range, scan_colo
 
 if TYPE_CHECKING:
     from nmri3d.scene.brain import BrainScene
+    from nmri3d.scene.painting import NeuronLevel
     from nmri3d.scene.tracts import TractStyle
-
-SEQUENCES = {
-    "T1": "Topology Layer 1",
-    "T2": "Tensor Layer 2",
-    "fMRI": "functional Model Resonance Imaging",
-    "DTI": "Data Tractography Imaging",
-    "FLAIR": "Feature-Level Anomaly Identification & Reporting",
-}
 
 
 @dataclass(frozen=True)
@@ -71,17 +66,20 @@ def save_image(
     colors: ColorMap | None = None,
     tracts: TractStyle | None = None,
     marked: int | None = None,
+    glass: bool | None = None,
+    neurons: NeuronLevel | None = None,
 ) -> Path:
     """Paint one step of a scan on the scene and write the picture as PNG, whole or not at all; returns its path.
 
     step: row of scan.values, negative from the end. size: (width, height) in pixels. display and colors: the default
     range and map of the scan where not given. tracts: how the tubes of a DTI scan are drawn; marked: the one that stands
-    out, as a place among those that can be drawn. The scene keeps its camera, and shows the scan afterwards.
+    out, as a place among those that can be drawn. glass: whether the cortex is translucent, None for what the scan asks
+    for. neurons: what MLP parcels show instead of one color. The scene keeps its camera, and shows the scan afterwards.
 
     Raises InputError for a step, size, dpi or file type that cannot be, AlignmentError if the scan is of other
     components than the scene's atlas.
     """
-    from nmri3d.scene.painting import paint_scan
+    from nmri3d.scene.painting import paint_neurons, paint_scan
 
     target = _png_path(path)
     step = checked_step(scan, step)
@@ -91,16 +89,23 @@ def save_image(
         raise AlignmentError("this scan is of other components than the brain; build the brain from the scan's model")
     display = display or display_range(scan)
     colors = colors or scan_color_map(scan)
-    paint_scan(scene, scan, step, display, colors, tracts=tracts, marked=marked)
-    figure = _Figure(scene, scan, step, size, dpi, transparent, display, colors)
+    paint_scan(scene, scan, step, display, colors, tracts=tracts, marked=marked, glass=glass)
+    paint_neurons(scene, neurons, glass=bool(glass))
+    figure = ScanFigure(scene, scan, step, size, dpi, transparent, display, colors)
+    if neurons is not None:
+        figure.bars.append(ColorBar(neurons.scan, neurons.step, neurons.display, neurons.colors))
     content = figure.png(color_bar=color_bar, header=header)
     with written_whole(target) as file:
         file.write(content)
     return target
 
 
-class _Figure:
-    """One picture under way: takes margins for its parts from the full rectangle; what is left is the brain's."""
+class ScanFigure:
+    """One picture under way: takes margins for its parts from the full rectangle; what is left is the brain's.
+
+    The scene must show the scan. `png` gives the whole picture; `lay_out` and `lettering` give what stands around the
+    brain, for a movie that draws it once and the brain often.
+    """
 
     def __init__(
         self,
@@ -130,8 +135,11 @@ class _Figure:
         self.pen = Pen(self.figure, self.text)
         self.top = self.right = self.bottom = 0  # margins taken, whole pixels
         self.tokens, self.marked_token = shown_tokens(scan, step)
+        self.title = "NEURAL MRI 3D   Model Resonance Imaging"
+        self.bars = [ColorBar(scan, step, display, colors)]
 
-    def png(self, *, color_bar: bool, header: bool) -> bytes:
+    def lay_out(self, *, color_bar: bool, header: bool) -> tuple[int, int, int, int]:
+        """Draw everything but the brain. Returns the brain's place: left, bottom, width, height in pixels."""
         line = 1.5 * self.text
         header_room = round(4 * line + 0.8 * self.text)
         token_room = round(3.2 * self.text) if self.tokens else 0
@@ -140,8 +148,8 @@ class _Figure:
         with_header = header and header_room + token_room + legend_room + 2 * letter_room <= self.height / 2
         if with_header:
             self.top, self.bottom = header_room, token_room + legend_room
-        if color_bar:
-            self._draw_color_bar()
+        for bar in self.bars if color_bar else ():
+            self.right += draw_color_bar(self, bar)
         around = letter_room if with_header else 0
         box = (
             around,
@@ -149,8 +157,6 @@ class _Figure:
             self.width - self.right - 2 * around,
             self.height - self.top - self.bottom - 2 * around,
         )
-        brain = self.scene.screenshot((box[2], box[3]), transparent=self.transparent)
-        self.figure.figimage(brain, box[0], box[1], origin="upper")
         if with_header:
             self._draw_header(line, self.scene.field_of_view((box[2], box[3])))
             self._draw_letters(*box)
@@ -158,33 +164,35 @@ class _Figure:
                 self._draw_tokens(token_room)
             if legend_room:
                 self._draw_legend(token_room + legend_room / 2 + (0.0 if token_room else 0.4 * self.text))
+        return box
+
+    def lettering(self) -> np.ndarray:
+        """What `lay_out` drew, uint8 [height, width, 3], on the figure's background."""
+        self.figure.canvas.draw()
+        return np.asarray(self.figure.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
+
+    def png(self, *, color_bar: bool, header: bool) -> bytes:
+        """The whole picture as the content of a PNG file."""
+        box = self.lay_out(color_bar=color_bar, header=header)
+        brain = self.scene.screenshot((box[2], box[3]), transparent=self.transparent)
+        self.figure.figimage(brain, box[0], box[1], origin="upper")
         buffer = io.BytesIO()
         self.figure.savefig(
             buffer,
             format="png",
             dpi=self.figure.dpi,
             facecolor="none" if self.transparent else self.theme.background,
-            metadata=self._metadata(),
+            metadata=self.metadata(),
         )
         return buffer.getvalue()
 
     def _draw_header(self, line: float, fov: tuple[float, float]) -> None:
-        provenance, table = self.scan.provenance, self.scan.components
-        steps = f" × {self.scan.n_steps} {self.scan.step_axis}s" if self.scan.tokens else ""
-        left = [
-            ("MODEL", _model_name(provenance.model_id)),
-            ("SEQ", f"{self.scan.mode}  {SEQUENCES.get(self.scan.mode, '')}"),
-            ("VIEW", f"{self.scene.surface or 'morph'}, FOV {fov[0]:.0f} × {fov[1]:.0f} mm"),
-        ]
-        right = [
-            ("DATE", provenance.created.replace("T", " ")[:19] or "not recorded"),
-            ("MATRIX", f"{len(table.cortical)} components{steps}"),
-            ("WEIGHTS", f"sha256 {provenance.fingerprint[:12]}"),
-        ]
+        view = f"{self.scene.surface or 'morph'}, FOV {fov[0]:.0f} × {fov[1]:.0f} mm"
+        left, right = header_texts(self.scan, view)
         edge, top = self.text * 1.2, self.height - 0.9 * self.text
         half = self.width / 2 - 2 * edge
         pen, theme = self.pen, self.theme
-        title = pen.shorten("NEURAL MRI 3D   Model Resonance Imaging", self.width - 2 * edge)
+        title = pen.shorten(self.title, self.width - 2 * edge)
         pen.write(edge, top, title, theme.accent, va="top")
         indent = pen.width("WEIGHTS  ")
         for number, ((left_label, left_text), (right_label, right_text)) in enumerate(zip(left, right, strict=True), 1):
@@ -236,7 +244,7 @@ class _Figure:
                 boxstyle=f"round,pad=0,rounding_size={0.25 * self.text}",
                 facecolor=self.theme.chip if shown else "none",
                 edgecolor=self.theme.accent if shown else self.theme.label,
-                linewidth=self._points(0.12 if shown else 0.05),
+                linewidth=self.points(0.12 if shown else 0.05),
                 alpha=1.0 if shown else 0.7,
                 transform=None,
             )
@@ -246,53 +254,6 @@ class _Figure:
             x += widths[number]
         if last < len(texts):
             self.pen.write(x, middle, "…", self.theme.label, va="center_baseline")
-
-    def _draw_color_bar(self) -> None:
-        from matplotlib.lines import Line2D
-        from matplotlib.patches import Polygon, Rectangle
-
-        text, pen, theme = self.text, self.pen, self.theme
-        ticks = self.display.ticks()
-        tick_room = max(pen.width(label) for _, label in ticks)
-        thickness = round(1.3 * text)
-        unit_room = 2.2 * text
-        room = round(thickness + 0.9 * text + tick_room + unit_room + 1.2 * text)
-        available = self.height - self.top - self.bottom
-        tall = round(min(0.72 * available, 34 * text))
-        if room > self.width / 2 or tall < 8 * text:
-            return
-        self.right = room
-        left = self.width - room
-        low = round(self.bottom + (available - tall) / 2)
-        x: float
-        # one strip of the bar a color, as an image, so that no seam shows between them
-        strip = self.colors.table[np.floor(np.linspace(0, 255, tall) + 0.5).astype(int)][::-1]
-        self.figure.figimage(np.repeat(strip[:, None], thickness, axis=1), left, low, origin="upper")
-        frame: dict[str, Any] = {"transform": None, "linewidth": self._points(0.05), "edgecolor": theme.label}
-        self.figure.add_artist(Rectangle((left, low), thickness, tall, facecolor="none", **frame))
-        middle, point = left + thickness / 2, 0.9 * text
-        y: float
-        below, above = self.display.outside(self.scan.values[self.step, self.scan.components.cortical])
-        for count, base, direction, color in (
-            (below, low, -1, self.colors.table[0]),
-            (above, low + tall, 1, self.colors.table[-1]),
-        ):
-            if count:
-                corners = [(left, base), (left + thickness, base), (middle, base + direction * point)]
-                self.figure.add_artist(Polygon(corners, facecolor=color / 255, **frame))
-                word = "below" if direction < 0 else "above"
-                y = base + direction * (point + 0.3 * text)
-                pen.write(left, y, f"{count} {word}", theme.label, scale=0.9, va="top" if direction < 0 else "bottom")
-        for fraction, label in ticks:
-            y = low + fraction * tall
-            x = left + thickness
-            tick = Line2D([x, x + 0.35 * text], [y, y], color=theme.label, linewidth=self._points(0.06), transform=None)
-            self.figure.add_artist(tick)
-            pen.write(x + 0.6 * text, y, label, theme.data, va="center_baseline")
-        suffix = {"log": ", log scale", "linear": "", "symmetric": ""}[self.display.scale]
-        x = left + thickness + 0.9 * text + tick_room + unit_room / 2
-        unit = pen.shorten(readable_text(self.scan.units + suffix), available)
-        pen.write(x, low + tall / 2, unit, theme.data, rotation=90, ha="center", va="center", rotation_mode="anchor")
 
     def _draw_letters(self, left: int, bottom: int, width: int, height: int) -> None:
         letters = self.scene.orientation_letters()
@@ -305,17 +266,18 @@ class _Figure:
         for edge, (x, y) in centers.items():
             self.pen.write(x, y, letters[edge], self.theme.label, scale=1.2, ha="center", va="center")
 
-    def _points(self, share: float) -> float:
+    def points(self, share: float) -> float:
         """Line width in points for a share of the text height, at least one pixel."""
         return float(max(1.0, share * self.text) * 72 / self.figure.dpi)
 
-    def _metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
+        """What was measured, and on what, by name; written into files."""
         provenance = self.scan.provenance
         entries = {
-            "Title": f"{self.scan.mode} of {_model_name(provenance.model_id)}",
+            "Title": f"{self.scan.mode} of {model_name(provenance.model_id)}",
             "Software": "nmri3d",
             "Creation Time": provenance.created,
-            "nmri3d.model": _model_name(provenance.model_id),
+            "nmri3d.model": model_name(provenance.model_id),
             "nmri3d.fingerprint": provenance.fingerprint,
             "nmri3d.mode": self.scan.mode,
             "nmri3d.units": self.scan.units,
@@ -342,11 +304,6 @@ def _png_path(path: str | os.PathLike[str]) -> Path:
     if target.suffix.lower() in (".jpg", ".jpeg", ".tif", ".tiff", ".pdf", ".svg", ".eps", ".webp", ".gif"):
         raise InputError(f"pictures are written as PNG, not as {target.suffix}; name the file {target.stem}.png")
     return target.with_name(target.name + ".png")
-
-
-def _model_name(model_id: str) -> str:
-    """A model's id as a figure shows it: of a folder on somebody's disk, only its name."""
-    return Path(model_id).name if Path(model_id).is_absolute() else model_id
 
 
 def checked_step(scan: Scan, step: int) -> int:

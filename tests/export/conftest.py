@@ -8,6 +8,7 @@ import pytest
 from nmri3d.results import Provenance, Scan
 from nmri3d.scene.brain import BrainScene
 from tests.scene.small_atlas import small_atlas, small_table
+from tests.scene.small_tracts import small_tracts
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +35,10 @@ def make_scan(tokens: tuple[str, ...] = ("The", " capital", " of"), **changes) -
 @pytest.fixture
 def scan() -> Scan:
     return make_scan()
+
+
+@pytest.fixture
+def dti() -> Scan:
+    values = np.linspace(-2, 2, 11, dtype=np.float32)[None]
+    details = {"prompt_tokens": np.array(["The", " cat"]), "position": np.array(1)}
+    return make_scan((), mode="DTI", values=values, signed=True, tracts=small_tracts(), details=details, units="logits")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import nmri3d
 from nmri3d.components import ComponentTable
 from nmri3d.errors import AlignmentError, InputError
 from nmri3d.jupyter import NOTEBOOK_SIZE, Brain
@@ -83,3 +84,80 @@ def test_refusals(brain, atlas, scan, tmp_path):
         brain.select("blocks.9.mlp")
     with Brain(atlas) as fresh, pytest.raises(InputError, match=r"brain\.show"):
         fresh.screenshot(tmp_path / "a.png")
+
+
+def test_open_loads_by_name_and_scan_shows(atlas, scan, monkeypatch):
+    loaded, asked = [], []
+    model = SimpleNamespace(components=atlas.components, layout_features=lambda: None)
+
+    def load(name, **options):
+        loaded.append((name, options))
+        return model
+
+    def run(backend, mode, prompt=None, **options):
+        asked.append((backend, mode, prompt, options))
+        return scan
+
+    monkeypatch.setattr("nmri3d.models.load", load)
+    monkeypatch.setattr("nmri3d.scans.scan", run)
+    monkeypatch.setattr("nmri3d.atlas.Atlas.build", lambda *_, **__: atlas)
+    with nmri3d.open("tiny", dtype="float32") as brain:
+        assert brain.current_scan is None
+        assert brain.scan("fMRI", "The capital of", token=1, aggregation="max") is brain
+        assert brain.current_scan is scan
+        assert "token 1" in repr(brain)
+    assert loaded == [("tiny", {"dtype": "float32"})]
+    assert asked == [(model, "fMRI", "The capital of", {"aggregation": "max"})]
+    with nmri3d.open(model) as brain:
+        assert brain.model is model
+    with pytest.raises(InputError, match="dtype"):
+        nmri3d.open(model, dtype="float32")
+
+
+def test_a_brain_of_an_atlas_cannot_scan(brain):
+    with pytest.raises(InputError, match="no model"):
+        brain.scan("fMRI", "x")
+
+
+def test_movie_and_export_follow_what_is_shown(atlas, scan, tmp_path):
+    import pyvista
+
+    with Brain(atlas) as brain:
+        with pytest.raises(InputError, match=r"brain\.show"):
+            brain.movie(tmp_path / "a.mp4")
+        told = []
+        brain.show(scan, token=1)
+        written = brain.movie(tmp_path / "a", size=(160, 90), fps=4, progress=lambda *state: told.append(state))
+        assert written == tmp_path / "a.mp4"
+        assert told[-1] == (1.0, "written")
+        assert "token 1" in repr(brain)
+        before = brain.scene.screenshot((160, 90))
+        brain.show(scan, token=1)
+        np.testing.assert_array_equal(brain.scene.screenshot((160, 90)), before)  # painted as it was
+        for name in ("b.glb", "b.html", "b.vtm"):
+            assert brain.export(tmp_path / name).stat().st_size > 200
+        np.testing.assert_array_equal(
+            pyvista.read(tmp_path / "b.vtm")["cortex"].cell_data["component"], atlas.face_component
+        )
+        with pytest.raises(InputError, match=r"\.stl"):
+            brain.export(tmp_path / "b.stl")
+
+
+def test_components_can_be_shown_as_balls(atlas, scan, tmp_path):
+    import pyvista
+
+    with Brain(atlas, surface="stack") as brain:
+        assert brain.scene.surface == "stack"
+        brain.show(scan).export(tmp_path / "a.vtm")
+        cortex = pyvista.read(tmp_path / "a.vtm")["cortex"]
+        np.testing.assert_array_equal(cortex.points, brain.scene.form_points("stack"))
+        rows = atlas.face_component[atlas.face_component >= 0]
+        np.testing.assert_array_equal(cortex.cell_data["component"], rows)
+        brain.movie(tmp_path / "a.mp4", kind="morph", forms=("pial", "radial"), size=(64, 36), fps=3, seconds=1)
+        assert brain.scene.surface == "stack"
+        with pytest.raises(InputError, match="features"):
+            brain.show_form("network")
+        with pytest.raises(InputError, match="cube"):
+            brain.show_form("cube")
+        with pytest.raises(InputError, match="stack"):
+            brain.show_surface("stack")
