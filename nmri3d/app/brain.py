@@ -13,12 +13,23 @@ from typing import Any
 
 import numpy as np
 
+from nmri3d.app.hidden_volume import add_hidden_volume
+from nmri3d.app.layouts import LayoutChoice, build_atlas, layout_features
 from nmri3d.app.panels import canvas
-from nmri3d.app.payloads import OVERVIEW, SURFACES, components_payload, geometry_payload
+from nmri3d.app.payloads import (
+    FIRST_SURFACE,
+    OVERVIEW,
+    balls_payload,
+    components_payload,
+    directions_payload,
+    geometry_payload,
+    surface_payload,
+)
 from nmri3d.app.pictures import CameraPose, Pictures, is_hidden
-from nmri3d.app.state import require_choice, require_index, require_share
-from nmri3d.atlas import Atlas
-from nmri3d.models.backend import Progress
+from nmri3d.app.state import require_choice, require_index, require_mode, require_share
+from nmri3d.atlas import SURFACES
+from nmri3d.atlas.nodes import NODE_LAYOUTS, Nodes, node_layout
+from nmri3d.models.backend import Backend, Progress
 from nmri3d.results import Scan
 from nmri3d.scene.brain import BrainScene
 from nmri3d.scene.camera import VIEWS, fit
@@ -31,27 +42,36 @@ from nmri3d.scene.colors import (
     scan_color_map,
     strengths,
 )
-from nmri3d.scene.mesh import vertex_normals
+from nmri3d.scene.neurons import NAME as NEURONS
+from nmri3d.scene.neurons import place_holder as neuron_place_holder
 from nmri3d.scene.tracts import TRACT_COLORS, TractStyle, drawable, reference_score
+from nmri3d.scene.twin import add_twin
 from nmri3d.service import Service
+
+FORMS = (*SURFACES, *NODE_LAYOUTS)
+"""What a brain can look like: surfaces, and layouts of balls."""
 
 GLOW = ("selection halo", "selection glow", "selection")
 """Names of the scene's glowing ribbons, from the outside to the core."""
 
 
-def build_scene(service: Service, *, remote: bool, progress: Progress) -> BrainScene:
+def build_scene(
+    service: Service, *, remote: bool, progress: Progress, choice: LayoutChoice | None = None
+) -> BrainScene:
     """The scene of the loaded model's brain; call it in a worker thread, it takes up to some seconds. Nothing is drawn.
 
-    Visitors share the atlas: the service keeps it as long as the model, and builds it in the model's turn, so that no
-    swap closes the model meanwhile. Raises what `Service.derive`, `Atlas.build` and `BrainScene` raise.
+    Visitors share the atlas. Raises what `build_atlas` and `BrainScene` raise.
     """
-    atlas = service.derive("atlas", lambda backend, _: Atlas.build(backend), progress=progress)
-    scene = BrainScene(atlas, surface=SURFACES[0])
+    atlas = build_atlas(service, choice or LayoutChoice(), progress)
+    scene = BrainScene(atlas, surface=FIRST_SURFACE)
     scene.show_borders(True)
     if not remote:
         # The serializer leaves out what is invisible, so every ribbon is there at first; the browser hides the glow.
         scene.select(int(atlas.components.cortical[0]))
         scene.tracts.place_holder()
+        add_hidden_volume(scene)
+        add_twin(scene)
+        neuron_place_holder(scene.plotter)
     return scene
 
 
@@ -62,13 +82,26 @@ class PageBrain:
     pictures  draws pictures to keep, on a scene of their own
     """
 
-    def __init__(self, server: Any, scene: BrainScene, epoch: int, *, remote: bool) -> None:
+    def __init__(
+        self,
+        server: Any,
+        scene: BrainScene,
+        epoch: int,
+        *,
+        remote: bool,
+        choice: LayoutChoice | None = None,
+        before: PageBrain | None = None,
+    ) -> None:
+        """`before`: the brain of the same model that this one takes the place of."""
         self.atlas = scene.atlas
         self.epoch = epoch
         self.remote = remote
         self.scene = scene
+        self.choice = choice or LayoutChoice()
         self.template = f"brain_{epoch}"
-        self.pictures = Pictures(scene.atlas)
+        self._nodes: dict[str, Nodes] = {}  # layouts of balls that were asked for
+        self.pictures = Pictures(scene.atlas, self._nodes)
+        self._again = before is not None
         self._server = server
         self._scans: dict[str, Scan] = {}
         self._mode = "T1"
@@ -78,27 +111,71 @@ class PageBrain:
         self._locked: dict[tuple[str, str], DisplayRange] = {}  # by mode and unit
         self._tract_style = TractStyle()
         self._locked_reference: float | None = None
+        self._glass = {"DTI"}  # modes on a cortex of glass
+        self._turned_to = "overview"
         if remote:
             self.turn("overview")
         self.view = canvas.build_brain(server, self.template, self.scene.render_window, remote=remote)
+        if before is not None:
+            self._follow(before)
+
+    def _follow(self, before: PageBrain) -> None:
+        """Show what another brain of the same model shows."""
+        for name in ("_mode", "_step", "_threshold", "_variant", "_tract_style", "_locked_reference"):
+            setattr(self, name, getattr(before, name))
+        self._scans, self._locked, self._glass = dict(before._scans), dict(before._locked), set(before._glass)
+        if self.remote:
+            self.scene.select(before.scene.selected)
+            self._show_tracts()
+            self._paint()
 
     def payload(self) -> dict[str, Any]:
         """What the browser is told of this brain."""
         if self.remote:
-            return components_payload(self.atlas, self.epoch)
+            return components_payload(self.atlas, self.choice, self.epoch, again=self._again)
         scene = self.scene
-        normals = {name: vertex_normals(self.atlas.surfaces[name], self.atlas.faces) for name in SURFACES}
         actors = scene.plotter.actors
         identify = self.view.get_scene_object_id
-        payload = geometry_payload(self.atlas, scene.layout, scene.vertex_of_split, normals, self.epoch)
+        payload = geometry_payload(
+            self.atlas, scene.layout, scene.vertex_of_split, self.choice, self.epoch, again=self._again
+        )
         payload["scene"] = {
             "cortex": identify(scene.actor),
             "texture": identify(scene.texture),
             "borders": identify(actors["borders"]),
             "glow": [identify(actors[name]) for name in GLOW],
             "tracts": identify(scene.tracts.actor),
+            "volume": identify(actors["volume"]),
+            "twin": identify(actors["twin"]),
+            "neurons": identify(actors[NEURONS]),
+            "neuron_texture": identify(actors[NEURONS].GetTexture()),
         }
         return payload
+
+    # -- forms ---------------------------------------------------------------------------------------------------------
+
+    def prepare(self, name: str, backend: Backend, progress: Progress) -> None:
+        """Make one of FORMS ready to be shown or sent; in a worker thread."""
+        if name in NODE_LAYOUTS and name not in self._nodes:
+            features = layout_features(backend, self.choice.features, progress)
+            if features is None:
+                features = backend.layout_features()
+            nodes = node_layout(name, self.atlas.components, features)
+            self.scene.add_nodes(nodes)
+            self._nodes[name] = nodes
+
+    def form_payload(self, name: str) -> dict[str, Any]:
+        """A form for the browser, once it is prepared."""
+        scene = self.scene
+        frame = scene.form_frame(name)
+        if name in NODE_LAYOUTS:
+            nodes = self._nodes[name]
+            return balls_payload(name, nodes.center, nodes.radius, frame)
+        return surface_payload(name, scene.form_points(name), scene.form_normals(name), frame)
+
+    def directions(self) -> bytes:
+        """Where the vertices of the drawn mesh lie on the balls of their components, int16 [n_split, 3]."""
+        return directions_payload(self.scene.balls)
 
     def close(self) -> None:
         """Free the view and the scenes."""
@@ -178,33 +255,49 @@ class PageBrain:
             self.scene.select(None if row < 0 else row)
             self.view.update()
 
-    def show_surface(self, name: Any) -> None:
-        """Another surface is wanted."""
-        self.scene.show_surface(require_choice(name, SURFACES, "surface"))
-        self._refresh()
+    def show_form(self, name: str) -> None:
+        """Another form is wanted, one that is prepared; the view is fitted to it."""
+        if self.remote:
+            self.scene.show_form(name)
+            self.turn(self._turned_to)
+
+    def show_borders(self, on: Any) -> None:
+        """Lines between the parcels are wanted, or not."""
+        if self.remote:
+            self.scene.show_borders(on is True)
+            self.view.update()
+
+    def make_glass(self, mode: Any, wanted: Any) -> None:
+        """A translucent cortex is wanted in a tab, or a solid one."""
+        mode = require_mode(mode)
+        self._glass = self._glass | {mode} if wanted is True else self._glass - {mode}
+        self._paint()
 
     def turn(self, name: Any) -> None:
-        """A preset of the camera is wanted."""
+        """A preset of the camera is wanted. What is flat is seen from above only."""
         name = require_choice(name, ("overview", *VIEWS), "view")
-        if name == "overview":
-            scene = self.scene
+        self._turned_to = name
+        scene = self.scene
+        if scene.form.kind == "flat":
+            scene.view("dorsal")
+        elif name == "overview":
             scene.show_hemispheres("both")
             width, height = scene.render_window.GetSize()
-            points = self.atlas.surfaces[scene.surface or SURFACES[0]].astype(np.float64)
             side, up = np.array(OVERVIEW.side), np.array(OVERVIEW.up)
-            focal_point, position = fit(points, side, up, aspect=width / max(1, height), margin=1.16)
+            focal_point, position = fit(scene.stage.framing, side, up, aspect=width / max(1, height), margin=1.16)
             camera = scene.plotter.camera
             camera.SetFocalPoint(*focal_point)
             camera.SetPosition(*position)
             camera.SetViewUp(*OVERVIEW.up)
             scene.plotter.renderer.ResetCameraClippingRange()
         else:
-            self.scene.view(name)
+            scene.view(name)
         self._refresh()
 
     def turned(self) -> None:
-        """The person has turned the brain."""
-        self._server.state.letters = self.scene.orientation_letters()
+        """The person has turned the brain. Letters name directions of the anatomy, which only a folded surface has."""
+        folded = self.scene.form.kind == "surface"
+        self._server.state.letters = self.scene.orientation_letters() if folded else {}
 
     def pick(self, x: Any, y: Any) -> dict[str, int]:
         """What is at shares x, y of the picture's width and height from its top left corner: {"row", "edge"}, -1 for none.
@@ -243,7 +336,7 @@ class PageBrain:
             shown = self._locked.get((self._mode, scan.units)) or display_range(scan)
             colors = component_colors(values, shown, scan_color_map(scan, self._variant))
             colors[is_hidden(values, shown, self._threshold), 3] = 0
-            if scan.tracts is not None:
+            if self._mode in self._glass:
                 glass = strengths(values, shown)
         self.scene.paint(colors, glass)
         self.view.update()

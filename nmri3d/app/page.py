@@ -27,7 +27,9 @@ from nmri3d.app.panels import canvas, log, mode_tabs, prompt_bar, side, top_bar
 from nmri3d.app.parts.experiments import Experiments
 from nmri3d.app.parts.generating import Generating
 from nmri3d.app.parts.insight import Insight
+from nmri3d.app.parts.layout import LayoutPart
 from nmri3d.app.parts.model import ModelPart
+from nmri3d.app.parts.neurons import NeuronPart
 from nmri3d.app.parts.painting import Painting
 from nmri3d.app.parts.picturing import Picturing
 from nmri3d.app.parts.prediction import PredictionPart
@@ -37,6 +39,7 @@ from nmri3d.app.parts.scanning import Neighbors, Scanning
 from nmri3d.app.parts.selection import Selection
 from nmri3d.app.parts.stimulation import Stimulation
 from nmri3d.app.parts.visit import Handlers, Visit
+from nmri3d.app.parts.volume import VolumePart
 from nmri3d.app.payloads import palettes_payload
 from nmri3d.app.state import PageState, require_choice, require_text
 from nmri3d.service import Log, Service
@@ -100,6 +103,7 @@ class Page:
         )
         scanning = Scanning(visit, near)
         runs = Runs(visit, painting)
+        neurons = NeuronPart(visit)
         self._forgetful = (
             scanning,
             near.selection,
@@ -111,8 +115,10 @@ class Page:
             painting,
         )
         self._model = ModelPart(visit, scanning, remote=remote, forget_others=self._forget)
+        layout = LayoutPart(visit, remote=remote)
         return (
             self._model,
+            layout,
             scanning,
             near.selection,
             experiments,
@@ -121,7 +127,9 @@ class Page:
             near.insight,
             runs,
             Generating(visit, scanning),
-            Picturing(visit, near.selection, painting),
+            VolumePart(visit),
+            neurons,
+            Picturing(visit, near.selection, painting, neurons),
         )
 
     @property

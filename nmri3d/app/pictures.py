@@ -11,21 +11,24 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nmri3d.app.payloads import SURFACES
 from nmri3d.app.state import require_choice, require_index, require_number, require_share, require_vector
-from nmri3d.atlas import Atlas
+from nmri3d.atlas import SURFACES, Atlas
+from nmri3d.atlas.nodes import NODE_LAYOUTS, Nodes
+from nmri3d.atlas.volume import label_volume
 from nmri3d.errors import Cancelled, InputError
 from nmri3d.export.image import save_image
 from nmri3d.results import Scan
 from nmri3d.scene.brain import BrainScene
 from nmri3d.scene.camera import VIEWS, Hemispheres
 from nmri3d.scene.colors import VARIANTS, DisplayRange, Variant, display_range, scan_color_map, strengths
+from nmri3d.scene.painting import NeuronLevel
 from nmri3d.scene.tracts import TRACT_COLORS, TractStyle, drawable
 
 SIZE = (1920, 1080)
@@ -57,7 +60,11 @@ class PictureWish:
     """What a picture is to show of a scan.
 
     step       row of the scan's values
-    surface    one of SURFACES
+    form       names of two forms (surfaces or layouts of balls) and the share of the way from the first to the second
+    glass      whether the cortex is translucent
+    borders    whether there are lines between the parcels
+    volume     whether voxels are drawn instead of the cortex
+    neurons    whether MLP parcels show their neurons
     hemispheres  which are shown
     variant    of the color maps
     threshold  share of the display range below which a component stays grey
@@ -70,7 +77,11 @@ class PictureWish:
     """
 
     step: int
-    surface: str
+    form: tuple[str, str, float]
+    glass: bool
+    borders: bool
+    volume: bool
+    neurons: bool
     hemispheres: Hemispheres
     variant: Variant
     threshold: float
@@ -96,7 +107,11 @@ def read_wish(message: Any, scan: Scan, selected: int, pose: CameraPose | None) 
     style, marked = _read_tracts(message.get("tracts"), scan, variant)
     return PictureWish(
         step=require_index(message.get("step"), scan.n_steps, "token"),
-        surface=require_choice(message.get("surface"), SURFACES, "surface"),
+        form=_read_form(message.get("form")),
+        glass=message.get("glass") is True,
+        borders=message.get("borders") is True,
+        volume=message.get("volume") is True,
+        neurons=message.get("neurons") is True,
         hemispheres=VIEWS[view].hemispheres if view in VIEWS else "both",
         variant=variant,
         threshold=require_share(message.get("threshold"), "threshold"),
@@ -109,6 +124,14 @@ def read_wish(message: Any, scan: Scan, selected: int, pose: CameraPose | None) 
     )
 
 
+def _read_form(message: Any) -> tuple[str, str, float]:
+    """From where to where, and how far: [name, name, share]."""
+    if not isinstance(message, list | tuple) or len(message) != 3:
+        raise InputError("a picture needs to know which surface or layout is shown; reload the page and try again")
+    first, second = (require_choice(name, (*SURFACES, *NODE_LAYOUTS), "surface or layout") for name in message[:2])
+    return first, second, require_share(message[2], "share of the way between two forms")
+
+
 def is_hidden(values: np.ndarray, shown: DisplayRange, threshold: float) -> np.ndarray:
     """bool [n], which components stay grey: those below a share `threshold` of the bar (for a symmetric one, of half)."""
     if threshold <= 0:
@@ -118,16 +141,20 @@ def is_hidden(values: np.ndarray, shown: DisplayRange, threshold: float) -> np.n
 
 
 class Pictures:
-    """The pictures of one page and one atlas."""
+    """The pictures of one page and one atlas.
 
-    def __init__(self, atlas: Atlas) -> None:
+    nodes: layouts of balls by name; its owner may add to it, and what is in it can be drawn.
+    """
+
+    def __init__(self, atlas: Atlas, nodes: Mapping[str, Nodes] | None = None) -> None:
         self._atlas = atlas
+        self._nodes: Mapping[str, Nodes] = {} if nodes is None else nodes
         self._scene: BrainScene | None = None
         self._lock = threading.Lock()
         self._closed = False
 
-    def draw(self, scan: Scan, wish: PictureWish) -> bytes:
-        """The picture as PNG; takes about a second, so call it in a worker thread.
+    def draw(self, scan: Scan, wish: PictureWish, level: NeuronLevel | None = None) -> bytes:
+        """The picture as PNG; takes about a second, so call it in a worker thread. level: the neurons that are shown.
 
         Raises what `save_image` and `BrainScene` raise, Cancelled once it is closed.
         """
@@ -135,7 +162,7 @@ class Pictures:
             with self._lock, _DRAWING:
                 if self._closed:
                     raise Cancelled("The picture was cancelled: its model is gone.")
-                return self._draw(scan, wish)
+                return self._draw(scan, wish, level)
         finally:
             self._free_if_closed()  # close() may have come meanwhile, and does not wait
 
@@ -153,14 +180,15 @@ class Pictures:
             finally:
                 self._lock.release()
 
-    def _draw(self, scan: Scan, wish: PictureWish) -> bytes:
+    def _draw(self, scan: Scan, wish: PictureWish, level: NeuronLevel | None) -> bytes:
         if self._scene is None:
-            self._scene = BrainScene(self._atlas, surface=wish.surface)
-            self._scene.show_borders(True)
+            self._scene = BrainScene(self._atlas)
         scene = self._scene
-        if scene.surface != wish.surface:
-            scene.show_surface(wish.surface)
-        scene.show_hemispheres(wish.hemispheres)
+        self._shape(scene, wish.form)
+        scene.show_borders(wish.borders)
+        scene.show_hemispheres("both" if scene.form.kind == "flat" else wish.hemispheres)
+        if wish.volume:  # taking a form ended the last one
+            scene.show_volume(label_volume(self._atlas))
         scene.select(None if wish.selected < 0 else wish.selected)
         scene.render_window.SetSize(round(_WINDOW_HEIGHT * wish.aspect), _WINDOW_HEIGHT)
         camera = scene.plotter.camera
@@ -169,6 +197,8 @@ class Pictures:
         camera.SetViewUp(*wish.pose.view_up)
         camera.SetViewAngle(wish.pose.view_angle)
         shown = wish.display or display_range(scan)
+        if level is not None:
+            level = replace(level, scan=_thresholded(level.scan, wish, level.display))
         try:
             with tempfile.TemporaryDirectory() as folder:
                 path = save_image(
@@ -181,6 +211,8 @@ class Pictures:
                     colors=scan_color_map(scan, wish.variant),
                     tracts=wish.tracts,
                     marked=wish.marked,
+                    glass=wish.glass,
+                    neurons=level,
                 )
                 return path.read_bytes()
         finally:
@@ -188,6 +220,13 @@ class Pictures:
             release = getattr(scene.render_window, "ReleaseCurrent", None)
             if release is not None:
                 release()
+
+    def _shape(self, scene: BrainScene, form: tuple[str, str, float]) -> None:
+        """Give the scene a form. Raises InputError for a layout of balls that was not made yet."""
+        for name in form[:2]:
+            if name in self._nodes and name not in scene.forms:
+                scene.add_nodes(self._nodes[name])
+        scene.morph(*form)
 
 
 def _thresholded(scan: Scan, wish: PictureWish, shown: DisplayRange) -> Scan:

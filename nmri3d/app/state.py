@@ -41,6 +41,7 @@ class PageState:
     errors        {place: sentence}; places are "model", "prompt", "corrupt", "picture", "edit", "trace", ..., and modes
     facts         the selected component; see `facts.component_facts`
     neurons       {"row", "step", "items"}: strongest neurons of a selected MLP, on demand
+    neuron_job    {"share", "what"} while the neurons are given their places
     prediction    {"prompt", "tokens"}; see `findings.prediction_finding`
     subject       the prompt that experiments are about; see `findings.subject_finding`
     painting      {"what", "palette", "payload"}: what is painted instead of a tab's own scan
@@ -63,6 +64,9 @@ class PageState:
     aggregation   how fMRI reduces a write
     statistic     which statistic T2 paints
     statistics    [[name, label]] of the statistics that T2 can paint
+    layout        the cortical layout and its figures; see `layouts.layout_finding`
+    moran         {"prompt", "index", "expected", "spread", "z", "p", "n_parcels", "n_steps"}: Moran's I of an fMRI scan
+    flight        {"center", "radius", "epoch"}: where the parcels of the next brain lie, while it waits to be shown
     letters       orientation letters of a picture that the server draws
     remote        whether the server draws
     """
@@ -85,6 +89,7 @@ class PageState:
     errors: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] | None = None
     neurons: dict[str, Any] | None = None
+    neuron_job: dict[str, Any] | None = None
     prediction: dict[str, Any] | None = None
     subject: dict[str, Any] | None = None
     painting: dict[str, Any] | None = None
@@ -108,6 +113,9 @@ class PageState:
     aggregation: str = AGGREGATIONS[0]
     statistic: str = "std"
     statistics: list[list[str]] = field(default_factory=list)
+    layout: dict[str, Any] | None = None
+    moran: dict[str, Any] | None = None
+    flight: dict[str, Any] | None = None
     letters: dict[str, str] = field(default_factory=dict)
     remote: bool = False
 

@@ -645,7 +645,7 @@ def test_tools_are_reached_by_keys(page: Any) -> None:
     assert page.get_attribute(by("tool-paths"), "aria-selected") == "true"
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
-    assert page.get_attribute(by("tool-sweep"), "aria-selected") == "true"
+    assert page.get_attribute(by("tool-layout"), "aria-selected") == "true"
     unnamed = page.evaluate(
         "[...document.querySelectorAll('.nmri button, .nmri input, .nmri select')].filter((one) => "
         "!one.innerText.trim() && !one.getAttribute('aria-label') && !one.labels?.length).map((one) => one.outerHTML)"

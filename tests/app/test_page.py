@@ -139,6 +139,10 @@ def test_a_scan_changes_the_picture_and_shows_tokens_and_prediction(page: Any, s
 def test_stepping_playing_and_looking_send_nothing(page: Any, settled: Any) -> None:
     scan(page)
     quiet(page)
+    page.select_option(by("surface-menu"), "inflated")  # a surface is fetched when it is first wanted
+    page.wait_for_function("nmri3d.painter.form.name === 'inflated'")
+    page.select_option(by("surface-menu"), "pial")
+    still(page)
     settled(page)
     page.traffic.clear()
     last = page.locator(".chip").count() - 1
@@ -373,10 +377,17 @@ def test_the_picture_button_saves_what_is_shown(page: Any) -> None:
     assert np.abs(turned - first)[250:850, 400:1400].mean() > 5
 
 
-def test_the_picture_has_the_outline_and_the_colors_of_the_page(page: Any) -> None:
+@pytest.mark.parametrize("form", ["pial", "flat", "sphere", "radial", "on the way"])
+def test_the_picture_has_the_outline_and_the_colors_of_the_page(page: Any, form: str) -> None:
     scan(page)
     page.select_option(by("palette-menu"), "colorblind")
     page.select_option(by("view-menu"), "lateral_left")
+    if form == "on the way":
+        page.evaluate("nmri3d.shape.setShare(0.6)")
+        page.wait_for_function("nmri3d.painter.drawnFrom !== nmri3d.painter.form")
+    elif form != "pial":
+        page.select_option(by("layout-menu" if form == "radial" else "surface-menu"), form)
+        page.wait_for_function(f"nmri3d.painter.form.name === '{form}'")
     quiet(page)
     on_page = picture(page).astype(int)
     page.wait_for_function("!document.querySelector('[data-testid=picture-button]').disabled")
@@ -521,10 +532,14 @@ def test_nonsense_from_a_browser_is_refused(page: Any, settled: Any) -> None:
         ("trace", ["a", {"method": "magic"}, False]),
         ("sweep", ["a", None, False]),
         ("own_effect", [-1]),
+        ("layout", [{"layout": "brodmann", "features": "weights", "area": "equal"}]),
+        ("layout", ["umap"]),
+        ("form", ["cube", 1]),
+        ("moran", []),
     ):
         page.evaluate("([name, args]) => window.trame.trigger(name, args)", [name, arguments])
     settled(page)
-    assert page.locator(".log .error").count() >= 24
+    assert page.locator(".log .error").count() >= 28
     scan(page)
 
 
@@ -580,10 +595,25 @@ def test_the_server_can_draw_instead(browser: Any, service: Any, atlas: Any) -> 
         _, saved = saved_picture(page)
         page.select_option(by("view-menu"), "lateral_left")
         assert np.abs(saved_picture(page)[1] - saved).mean() > 2
+        for menu, name in (("surface-menu", "flat"), ("layout-menu", "stack"), ("surface-menu", "pial")):
+            last = picture(page)
+            page.select_option(by(menu), name)
+            page.wait_for_timeout(2500)
+            assert np.abs(picture(page).astype(int) - last).mean() > 2, name
+            assert ("A" in page.inner_text(".brain-overlay")) == (name == "pial")
+        for toggle in ("toggle-borders", "toggle-glass"):
+            last = picture(page)
+            page.click(by(toggle))
+            page.wait_for_timeout(1500)
+            assert np.abs(picture(page).astype(int) - last).mean() > 0.1, toggle
         box = frame(page)
         page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         page.wait_for_selector(by("selected-id"))
-        assert page.inner_text(by("selected-id")) in atlas.components.ids
+        chosen = page.inner_text(by("selected-id"))
+        assert chosen in atlas.components.ids
+        page.select_option(by("layout-menu"), "umap")
+        page.wait_for_function("nmri3d.store.layout === 'umap' && nmri3d.store.painted")
+        assert page.inner_text(by("selected-id")) == chosen
         assert page.complaints == []
         page.close()
 

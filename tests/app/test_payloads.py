@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import msgpack
 import numpy as np
 import pytest
 
+from nmri3d.app.brain import PageBrain
 from nmri3d.app.facts import component_facts, model_facts
-from nmri3d.app.payloads import (
-    SURFACES,
-    geometry_payload,
-    palettes_payload,
-    scan_payload,
-    tract_frames_payload,
-    tracts_payload,
-)
+from nmri3d.app.layouts import LayoutChoice, parcel_balls, read_choice
+from nmri3d.app.payloads import geometry_payload, palettes_payload, scan_payload, tracts_payload
+from nmri3d.atlas import SURFACES
+from nmri3d.atlas.nodes import NODE_LAYOUTS
+from nmri3d.errors import InputError
 from nmri3d.scans import scan
+from nmri3d.scene.brain import BrainScene
 from nmri3d.scene.colors import color_map, display_range
-from nmri3d.scene.mesh import split_along_borders, vertex_normals
+from nmri3d.scene.mesh import split_along_borders
 from nmri3d.scene.texture import texture_layout
 from nmri3d.scene.tracts import drawable, tract_frame
 from tests.app.conftest import PROMPT
@@ -81,14 +81,8 @@ def test_edges_without_a_place_are_counted_and_not_sent(measured_tracts):
     assert np.frombuffer(sent["source"], "<i4").tolist() == [0, 1, 1]
 
 
-def test_frames_of_tracts_are_those_of_the_surfaces(atlas):
-    sent = tract_frames_payload(atlas)
-    for name in SURFACES:
-        frame = tract_frame(atlas, name)
-        np.testing.assert_array_equal(np.frombuffer(sent["side"], "i1"), frame.side)
-        for part in ("anchor", "inward", "core", "gate"):
-            array = np.frombuffer(sent["frames"][name][part], "<f4").reshape(-1, 3)
-            np.testing.assert_array_equal(array, getattr(frame, part))
+def sent_frame(payload):
+    return {part: np.frombuffer(payload[part], "<f4").reshape(-1, 3) for part in ("anchor", "inward", "core", "gate")}
 
 
 def test_palettes_are_the_color_maps():
@@ -103,20 +97,70 @@ def test_palettes_are_the_color_maps():
 
 def test_geometry_is_the_atlas(atlas):
     split = split_along_borders(atlas.faces, atlas.face_component)
-    normals = {name: vertex_normals(atlas.surfaces[name], atlas.faces) for name in SURFACES}
-    payload = geometry_payload(atlas, texture_layout(len(atlas.components)), split.vertex, normals, epoch=3)
+    choice = LayoutChoice("anatomical", "weights", "equal")
+    payload = geometry_payload(atlas, texture_layout(len(atlas.components)), split.vertex, choice, epoch=3)
     assert payload["ids"] == list(atlas.components.ids)
     assert payload["n_params"] == atlas.components.n_params.tolist()
+    assert (payload["epoch"], payload["again"]) == (3, False)
+    assert (payload["layout"], payload["features"], payload["area"]) == ("anatomical", "weights", "equal")
     np.testing.assert_array_equal(np.frombuffer(payload["face_component"], "<i4"), atlas.face_component)
     np.testing.assert_array_equal(np.frombuffer(payload["border_edges"], "<i4").reshape(-1, 2), atlas.border_edges())
-    for name in SURFACES:
-        points = np.frombuffer(payload["surfaces"][name], "<f4").reshape(-1, 3)
-        np.testing.assert_array_equal(points, atlas.surfaces[name])
-        sent = np.frombuffer(payload["normals"][name], "<i2").reshape(-1, 3) / 32767
-        assert np.abs(sent - normals[name]).max() < 1e-4
+    assert payload["n_vertices"] == len(atlas.vertices)
+    frame = tract_frame(atlas, payload["surface"])
+    np.testing.assert_array_equal(np.frombuffer(payload["tracts"]["side"], "i1"), frame.side)
+    for part, array in sent_frame(payload["tracts"]["frame"]).items():
+        np.testing.assert_array_equal(array, getattr(frame, part))
     # the drawn mesh, put together as the browser does it, is the cortex again
     corners = split.vertex[split.faces]
     np.testing.assert_array_equal(corners, atlas.faces)
+
+
+@pytest.mark.parametrize("name", [*SURFACES, *NODE_LAYOUTS])
+def test_a_form_is_sent_as_the_scene_draws_it(service, atlas, name):
+    backend = service.backend
+    with BrainScene(atlas) as scene:
+        brain = SimpleNamespace(scene=scene, atlas=atlas, choice=LayoutChoice(), _nodes={})
+        PageBrain.prepare(brain, name, backend, lambda share, what: None)
+        payload = PageBrain.form_payload(brain, name)
+        directions = np.frombuffer(PageBrain.directions(brain), "<i2").reshape(-1, 3) / 32767
+        points, normals, frame = scene.form_points(name), scene.form_normals(name), scene.form_frame(name)
+        component = scene.component_of_split
+    assert payload["name"] == name
+    if name in NODE_LAYOUTS:
+        center = np.frombuffer(payload["center"], "<f4").reshape(-1, 3)
+        radius = np.frombuffer(payload["radius"], "<f4")
+        assert len(payload["center"]) + len(payload["radius"]) == 16 * len(atlas.components)
+        there = (component >= 0) & (radius[component] > 0)
+        ball = center[component[there]] + radius[component[there], None] * directions[there]
+        assert np.abs(ball - points[there]).max() < 1e-3 * np.nanmax(radius)
+        assert payload["kind"] == "nodes"
+    else:
+        np.testing.assert_array_equal(np.frombuffer(payload["points"], "<f4").reshape(-1, 3), points)
+        sent = np.frombuffer(payload["normals"], "<i2").reshape(-1, 3) / 32767
+        assert np.abs(sent - normals).max() < 1e-4
+        assert len(msgpack.packb(payload)) < 18 * len(points) + 28 * len(atlas.components) + 300
+        assert payload["kind"] == ("flat" if name == "flat" else "surface")
+    for part, array in sent_frame(payload["frame"]).items():
+        np.testing.assert_array_equal(array, getattr(frame, part))
+
+
+def test_balls_of_parcels_lie_where_the_parcels_are(atlas):
+    center, radius = parcel_balls(atlas, "pial")
+    there = atlas.area > 0
+    np.testing.assert_array_equal(np.isfinite(radius), there)
+    np.testing.assert_allclose(3 * 4 * np.pi * radius[there] ** 2, atlas.area[there], rtol=1e-5)
+    row = int(np.flatnonzero(there)[0])
+    corners = atlas.vertices[atlas.faces[atlas.face_component == row]]
+    assert (corners.min(axis=(0, 1)) <= center[row]).all()
+    assert (center[row] <= corners.max(axis=(0, 1))).all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, {}, {"layout": "umap"}, {"layout": "stack", "features": "weights", "area": "equal"}]
+)
+def test_a_layout_that_is_not_on_offer_is_refused(wrong):
+    with pytest.raises(InputError):
+        read_choice(wrong)
 
 
 def test_the_statistics_on_offer_are_those_of_t2():

@@ -12,10 +12,13 @@ import pytest
 from PIL import Image
 
 from nmri3d.app.pictures import Pictures, PictureWish, is_hidden, read_wish
+from nmri3d.atlas.neurons import NeuronAtlas
+from nmri3d.atlas.nodes import node_layout
 from nmri3d.errors import Cancelled, InputError
-from nmri3d.scans import scan
+from nmri3d.scans import scan, scan_neurons
 from nmri3d.scene.brain import BrainScene
 from nmri3d.scene.colors import color_map, component_colors, display_range
+from nmri3d.scene.painting import NeuronLevel
 from tests.app.conftest import PROMPT
 from tests.scene.small_tracts import random_tracts
 
@@ -27,7 +30,9 @@ CAMERA = {
 }
 MESSAGE: dict[str, Any] = {
     "step": 1,
-    "surface": "pial",
+    "form": ["pial", "pial", 0],
+    "glass": False,
+    "borders": True,
     "view": "overview",
     "palette": "standard",
     "threshold": 0,
@@ -44,7 +49,7 @@ def measured(service: Any) -> Any:
 
 @pytest.fixture
 def pictures(atlas: Any) -> Any:
-    drawn = Pictures(atlas)
+    drawn = Pictures(atlas, {"stack": node_layout("stack", atlas.components, np.zeros((len(atlas.components), 1)))})
     yield drawn
     drawn.close()
 
@@ -63,6 +68,7 @@ def test_every_part_of_a_wish_is_seen_and_the_scene_is_kept(
     built: list[BrainScene] = []
     build = BrainScene.__init__
     monkeypatch.setattr(BrainScene, "__init__", lambda self, *a, **k: (built.append(self), build(self, *a, **k))[1])
+    monkeypatch.setattr("nmri3d.app.pictures.SIZE", (960, 540))
 
     def take(selected: int = -1, **changes: Any) -> np.ndarray:
         with ThreadPoolExecutor(1) as thread:  # as on the page: every picture from a thread of its own
@@ -71,10 +77,14 @@ def test_every_part_of_a_wish_is_seen_and_the_scene_is_kept(
     plain = take()
     in_sight = built[0].pick(648, 360)
     assert in_sight is not None
-    assert plain.shape == (1080, 1920, 3)
+    assert plain.shape == (540, 960, 3)
     changed = {
         "step": take(step=2),
-        "surface": take(surface="inflated"),
+        "surface": take(form=["inflated", "inflated", 0]),
+        "morph": take(form=["pial", "sphere", 0.3]),
+        "layout of balls": take(form=["pial", "stack", 1]),
+        "glass": take(glass=True),
+        "borders": take(borders=False),
         "hemispheres": take(view="medial_right"),
         "palette": take(palette="colorblind"),
         "threshold": take(threshold=0.5),
@@ -84,9 +94,33 @@ def test_every_part_of_a_wish_is_seen_and_the_scene_is_kept(
         "angle": take(camera={**CAMERA, "viewAngle": 30.0}),
     }
     for name, other in changed.items():
-        assert np.abs(other - plain).mean() > 0.05, name
+        assert np.abs(other - plain).mean() > 0.02, name
     np.testing.assert_array_equal(take(), plain)
     assert len(built) == 1
+
+
+def test_a_picture_shows_the_neurons_that_the_page_shows(
+    pictures: Any, measured: Any, service: Any, atlas: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nmri3d.app.pictures.SIZE", (960, 540))
+    backend = service.require_backend()
+    neurons = NeuronAtlas.build(atlas, backend.neurons, backend.neuron_features, identity=backend.info.fingerprint)
+    scanned = scan_neurons(backend, "fMRI", PROMPT)
+    level = NeuronLevel(neurons, scanned, 1, display_range(scanned), color_map("DTI"))
+    asked = wish(measured, neurons=True, view="lateral_right", threshold=0.3)
+    assert asked.neurons
+    right = {**CAMERA, "position": [700.0, -20.0, 10.0]}
+    asked = replace(asked, pose=wish(measured, camera=right).pose)
+    with_neurons = pixels(pictures.draw(measured, asked, level))
+    texels = pictures._scene.neurons._colors[0]
+    hidden = is_hidden(scanned.values[1], level.display, 0.3)
+    np.testing.assert_array_equal(texels[:, 3] == 0, hidden)
+    np.testing.assert_array_equal(
+        texels[~hidden], component_colors(scanned.values[1], level.display, level.colors)[~hidden]
+    )
+    without = pixels(pictures.draw(measured, replace(asked, neurons=False)))
+    assert pictures._scene.neurons is None
+    assert (np.abs(with_neurons - without).max(axis=-1) > 30).mean() > 0.03
 
 
 TRACTS: dict[str, Any] = {"share": None, "colors": "sign", "reference": None, "marked": -1}
@@ -108,7 +142,9 @@ def test_every_wish_about_tracts_is_seen(
     def take(selected: int = -1, palette: str = "standard", **changes: Any) -> np.ndarray:
         tracts = {**TRACTS, **changes}
         return pixels(
-            pictures.draw(measured_tracts, wish(measured_tracts, selected, step=0, tracts=tracts, palette=palette))
+            pictures.draw(
+                measured_tracts, wish(measured_tracts, selected, step=0, tracts=tracts, palette=palette, glass=True)
+            )
         )
 
     plain = take()
@@ -139,6 +175,17 @@ def test_a_wish_about_tracts_that_cannot_be_is_refused(measured_tracts: Any, wro
         wish(measured_tracts, step=0, tracts=tracts)
 
 
+@pytest.mark.parametrize("wrong", ["pial", ["pial"], ["pial", "cube", 0], ["pial", "sphere", 2], None])
+def test_a_form_that_cannot_be_is_refused(measured: Any, wrong: Any) -> None:
+    with pytest.raises(InputError):
+        wish(measured, form=wrong)
+
+
+def test_balls_that_were_never_made_are_refused(pictures: Any, measured: Any) -> None:
+    with pytest.raises(InputError, match="radial"):
+        pictures.draw(measured, wish(measured, form=["radial", "radial", 0]))
+
+
 def test_what_the_threshold_hides_is_grey_and_the_bar_says_so(pictures: Any, measured: Any) -> None:
     shown = display_range(measured)
     hidden = is_hidden(measured.values[1], shown, 0.5)
@@ -148,7 +195,7 @@ def test_what_the_threshold_hides_is_grey_and_the_bar_says_so(pictures: Any, mea
     assert (place[~hidden] >= 0.5).all()
     np.testing.assert_array_equal(hidden, ~(place >= 0.5))
     pictures.draw(measured, wish(measured, threshold=0.5))
-    texels = pictures._scene._texels.reshape(-1, pictures._scene.layout.width, 4)[1, :, :3]
+    texels = pictures._scene._cortex._texels.reshape(-1, pictures._scene.layout.width, 4)[1, :, :3]
     colors = component_colors(measured.values[1], shown, color_map("fMRI"))[:, :3]
     for row in range(len(hidden)):
         painted = bool((texels[row] == colors[row]).all())
@@ -171,7 +218,6 @@ def test_a_closed_page_draws_no_more_and_frees_the_scene(pictures: Any, measured
     "wrong",
     [
         {"step": 99},
-        {"surface": "sphere"},
         {"view": "inside"},
         {"palette": "rainbow"},
         {"threshold": 2},

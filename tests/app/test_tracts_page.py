@@ -41,6 +41,7 @@ TAKE = """([mode, payload]) => {
 }"""
 
 MESH = """() => {
+  nmri3d.painter.tracts.place(); // tubes are made just before a picture
   const data = nmri3d.painter.tracts.actor.getMapper().getInputData();
   const arrays = [data.getPoints(), data.getPointData().getNormals(), data.getPointData().getScalars(), data.getPolys()];
   return arrays.map((array) => Array.from(array.getData()));

@@ -27,7 +27,10 @@ def build() -> None:
             client.ServerTemplate(name=("brain_template",), v_if=("geometry && brain_template",), key="brain_template")
         html.Div(classes="scan-lines", raw_attrs=['aria-hidden="true"'])
         html.Div(classes="vignette", raw_attrs=['aria-hidden="true"'])
-        html.Div(template("canvas_header") + template("canvas_notes"), classes="canvas-overlay")
+        html.Div(
+            template("canvas_header") + template("canvas_view") + template("canvas_notes"), classes="canvas-overlay"
+        )
+        html.Div(template("slices"), classes="slices-frame")
 
 
 def build_brain(server: Any, name: str, window: Any, *, remote: bool) -> Any:

@@ -1,11 +1,11 @@
-"""Right column: the tools (layer summary, paths, heads, lens, trace, sweep), one open at a time; stimulation (the selected
-component, and what can be done to it); comparison (what the model predicts, before and after)."""
+"""Right column: the tools (layer summary, paths, heads, lens, trace, sweep, layout), one open at a time; stimulation (the
+selected component, and what can be done to it); comparison (what the model predicts, before and after)."""
 
 from trame.widgets import html
 
 from nmri3d.app.panels import template
 
-TOOLS = ("layers", "paths", "heads", "lens", "trace", "sweep")
+TOOLS = ("layers", "paths", "heads", "lens", "trace", "sweep", "layout")
 
 
 def build() -> None:

@@ -17,7 +17,7 @@ from nmri3d.app.state import require_choice, require_index
 from nmri3d.errors import InputError
 from nmri3d.results import SLOTS
 
-TOOLS = ("layers", "paths", "heads", "lens", "trace", "sweep")
+TOOLS = ("layers", "paths", "heads", "lens", "trace", "sweep", "layout")
 LENS_TOKENS = 5
 
 

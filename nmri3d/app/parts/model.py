@@ -12,6 +12,7 @@ from typing import Any
 
 from nmri3d.app.brain import PageBrain, build_scene
 from nmri3d.app.facts import model_facts
+from nmri3d.app.layouts import layout_finding
 from nmri3d.app.parts.scanning import Scanning
 from nmri3d.app.parts.visit import Handlers, Visit
 from nmri3d.app.state import require_text
@@ -96,10 +97,14 @@ class ModelPart:
         if epoch != visit.epoch:  # another model came meanwhile
             scene.close()
             return
-        brain = PageBrain(visit.server, scene, epoch, remote=self._remote)
+        brain = PageBrain(visit.server, scene, visit.next_brain(), remote=self._remote)
         visit.brain = brain
         self._scanning.keep(scan)
-        visit.set(brain_template=brain.template, geometry=brain.payload())
+        visit.set(
+            brain_template=brain.template,
+            geometry=brain.payload(),
+            layout=layout_finding(brain.atlas, brain.choice),
+        )
         self._scanning.show_memory()
         info = backend.info
         visit.log.add(f"{info.title} ready: {info.n_params:,} parameters, {len(scene.atlas.components)} components")
@@ -110,7 +115,7 @@ class ModelPart:
     def _forget(self) -> None:
         self._visit.epoch += 1
         self._forget_others()
-        self._visit.set(model=None, geometry=None, brain_template="", errors={})
+        self._visit.set(model=None, geometry=None, flight=None, layout=None, moran=None, brain_template="", errors={})
         self.drop_brain()
 
     def _on_load(self, name: Any) -> None:

@@ -37,7 +37,7 @@ class Painting:
 
     def handlers(self) -> Handlers:
         """What the browser may ask for."""
-        return {"paint": self._on_paint}
+        return {"paint": self._on_paint, "offers": self._on_offers}
 
     def forget(self) -> None:
         """The model has gone."""
@@ -75,12 +75,8 @@ class Painting:
             visit.set(painting=None)
             scan = None if before is None else visit.scans.get(before.scan.mode)
         else:
-            offer = self._offers[name]
-            scan, payload = offer.scan, scan_payload(offer.scan)
-            if offer.display is not None:
-                payload["range"] = _range_payload(offer.display)
-            palette = "DTI" if scan.signed else scan.mode
-            visit.set(painting={"what": name, "palette": palette, "payload": payload})
+            scan = self._offers[name].scan
+            visit.set(painting={"what": name, **_offer_payload(self._offers[name])})
         if scan is not None:
             shown = scan
             visit.with_brain(lambda brain: brain.keep(shown))
@@ -91,11 +87,29 @@ class Painting:
         if name:
             self._visit.set(mode=self._offers[name].scan.mode)
 
+    def _on_offers(self, names: Any) -> dict[str, Any]:
+        """Offers by name, for brains side by side; nothing that is shown changes."""
+        if not isinstance(names, list) or len(names) > 4:
+            raise InputError("up to four pictures stand side by side; ask for their names")
+        for name in names:
+            if require_text(name, "picture") not in self._offers:
+                raise InputError(
+                    f"there is no {name!r} to compare yet; edit a component first, and wait for the result"
+                )
+        return {name: _offer_payload(self._offers[name]) for name in names}
+
     def _on_paint(self, name: Any) -> None:
         name = require_text(name, "picture")
         if name and name not in self._offers:
             raise InputError(f"there is no {name!r} to paint yet; measure it first")
         self.show_open(name)
+
+
+def _offer_payload(offer: Offer) -> dict[str, Any]:
+    payload = scan_payload(offer.scan)
+    if offer.display is not None:
+        payload["range"] = _range_payload(offer.display)
+    return {"palette": "DTI" if offer.scan.signed else offer.scan.mode, "payload": payload}
 
 
 def _range_payload(display: DisplayRange) -> dict[str, Any]:

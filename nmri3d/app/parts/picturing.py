@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from nmri3d.app.parts.neurons import NeuronPart
 from nmri3d.app.parts.painting import Painting
 from nmri3d.app.parts.selection import Selection
 from nmri3d.app.parts.visit import Handlers, Visit
@@ -19,8 +20,9 @@ from nmri3d.errors import BusyError, InputError
 class Picturing:
     """Takes one picture at a time."""
 
-    def __init__(self, visit: Visit, selection: Selection, painting: Painting) -> None:
+    def __init__(self, visit: Visit, selection: Selection, painting: Painting, neurons: NeuronPart) -> None:
         self._visit = visit
+        self._neurons = neurons
         self._painting = painting
         self._selection = selection
         self._drawing = False
@@ -48,7 +50,10 @@ class Picturing:
             wish = replace(wish, display=offer.display)
         self._drawing = True
         try:
-            png = await visit.run(lambda progress: brain.pictures.draw(scan, wish), "The picture")
+            level = None
+            if wish.neurons and offer is None:
+                level = await self._neurons.level(brain, mode, wish.step, message.get("neuron_range"), wish.variant)
+            png = await visit.run(lambda progress: brain.pictures.draw(scan, wish, level), "The picture")
         finally:
             self._drawing = False
         token = f", token {wish.step}" if scan.tokens else ""

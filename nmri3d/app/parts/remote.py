@@ -15,7 +15,8 @@ def remote_handlers(visit: Visit) -> Handlers:
         "remote_look": lambda share, locked: visit.with_brain(lambda brain: brain.look(share, locked)),
         "remote_palette": lambda name: visit.with_brain(lambda brain: brain.color(name)),
         "remote_view": lambda name: visit.with_brain(lambda brain: brain.turn(name)),
-        "remote_surface": lambda name: visit.with_brain(lambda brain: brain.show_surface(name)),
+        "remote_borders": lambda on: visit.with_brain(lambda brain: brain.show_borders(on)),
+        "remote_glass": lambda mode, on: visit.with_brain(lambda brain: brain.make_glass(mode, on)),
         "remote_tracts": lambda share, colors, edge: visit.with_brain(
             lambda brain: brain.look_at_tracts(share, colors, edge)
         ),

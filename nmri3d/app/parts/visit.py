@@ -47,8 +47,14 @@ class Visit:
         self.scans: dict[str, Scan] = {}
         self.epoch = 0
         self.closed = False
+        self._n_brains = 0
         self._job: Job[Any] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def next_brain(self) -> int:
+        """A number that no brain of this page had before."""
+        self._n_brains += 1
+        return self._n_brains
 
     # -- the state -----------------------------------------------------------------------------------------------------
 

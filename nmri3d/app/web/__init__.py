@@ -11,5 +11,12 @@ _NAME = f"__nmri3d_{__version__}"
 
 serve = {_NAME: str(Path(__file__).parent.resolve())}
 module_scripts = [f"{_NAME}/main.js"]
-styles = [f"{_NAME}/theme.css", f"{_NAME}/measuring.css", f"{_NAME}/tracts.css"]
+styles = [
+    f"{_NAME}/theme.css",
+    f"{_NAME}/measuring.css",
+    f"{_NAME}/tracts.css",
+    f"{_NAME}/slices.css",
+    f"{_NAME}/linked.css",
+    f"{_NAME}/neurons.css",
+]
 vue_use = ["window.nmri3d.plugin"]

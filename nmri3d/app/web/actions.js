@@ -59,6 +59,17 @@
     nmri.openToolOf(mode);
   }
 
+  const listeners = []; // told of every other selection
+
+  /* Call back with the row (-1 for none) whenever another component is selected. */
+  function onSelect(callback) {
+    listeners.push(callback);
+  }
+  watch(
+    () => store.selected,
+    (row) => listeners.forEach((callback) => callback(row)),
+  );
+
   function select(row) {
     if (row === store.selected) return;
     store.selected = row;
@@ -88,6 +99,16 @@
     if (store.remote) trigger("remote_look", store.threshold, store.locked);
   }
 
+  function setBorders(shown) {
+    store.borders = shown;
+    if (store.remote) trigger("remote_borders", shown);
+  }
+
+  function setGlass(wanted) {
+    store.glass = { ...store.glass, [store.mode]: wanted };
+    if (store.remote) trigger("remote_glass", store.mode, wanted);
+  }
+
   function setView(name) {
     store.view = name;
     view.requests += 1;
@@ -97,11 +118,6 @@
   function setPalette(name) {
     store.palette = name;
     if (store.remote) trigger("remote_palette", name);
-  }
-
-  function setSurface(name) {
-    store.surface = name;
-    if (store.remote) trigger("remote_surface", name);
   }
 
   function reset() {
@@ -117,27 +133,10 @@
     trigger("reset_edits");
   }
 
-  /* Counts requests for a camera preset, so that asking for the same one again turns the camera back. */
-  const view = reactive({ requests: 0 });
+  /* Counts requests for a camera preset, so that asking for the same one again turns the camera back; touched: whether the
+     person has turned the brain since. */
+  const view = reactive({ requests: 0, touched: false });
 
-  function onKey(event) {
-    const target = event.target;
-    const typing = target instanceof Element && target.closest("input, textarea, select, [contenteditable]");
-    if (event.altKey || event.ctrlKey || event.metaKey) return;
-    if (event.key === "Escape" && !typing) select(-1);
-    if (typing) return;
-    if (event.key === "ArrowRight" || event.key === "ArrowLeft") {
-      const shown = scan();
-      if (!shown || shown.steps < 2) return;
-      event.preventDefault();
-      store.playing = false;
-      setStep(currentStep() + (event.key === "ArrowRight" ? 1 : -1));
-    } else if (event.key === " " && !(target instanceof Element && target.closest("button"))) {
-      event.preventDefault();
-      setPlaying(!store.playing);
-    }
-  }
-  window.addEventListener("keydown", onKey);
   // vtk.js listens for r (reset), w (wireframe), s, v wherever the pointer rests, also while a prompt is typed.
   window.addEventListener("keyup", (event) => event.code === "KeyR" && event.stopPropagation(), true);
   window.addEventListener(
@@ -154,11 +153,13 @@
     scanPrompt,
     chooseModel,
     select,
+    onSelect,
     reveal,
     setLocked,
     setThreshold,
+    setBorders,
+    setGlass,
     setView,
-    setSurface,
     setPalette,
     reset,
   });

@@ -22,12 +22,16 @@
     store.revision += 1;
   }
 
+  /* Components and cortex of a model; null when it goes. `payload.again`: the same model in another layout, and what was
+     selected and measured stays. */
   function takeGeometry(payload) {
     store.painted = false;
-    store.selected = -1;
     store.hover = null;
-    store.edge = null;
-    store.neuron = -1;
+    if (!payload || !payload.again) {
+      store.selected = -1;
+      store.edge = null;
+      store.neuron = -1;
+    }
     if (!payload) {
       data.geometry = null;
       data.scans = {};
@@ -44,19 +48,14 @@
       layer: typed(Int32Array, payload.layer),
       faceComponent: payload.face_component && typed(Int32Array, payload.face_component),
       borderEdges: payload.border_edges && typed(Int32Array, payload.border_edges),
-      normals: Object.fromEntries(
-        Object.entries(payload.normals || {}).map(([name, bytes]) => [
-          name,
-          Float32Array.from(typed(Int16Array, bytes), (value) => value / 32767),
-        ]),
-      ),
-      n_vertices: payload.surfaces ? payload.surfaces[payload.surface].length / 12 : 0,
       vertexOfSplit: payload.vertex_of_split && typed(Int32Array, payload.vertex_of_split),
-      surfaces: Object.fromEntries(
-        Object.entries(payload.surfaces || {}).map(([name, bytes]) => [name, typed(Float32Array, bytes)]),
-      ),
+      forms: {}, // by name, as forms.js opens them
+      components: null, // of every split vertex
+      directions: null, // of every split vertex from the middle of its ball
     };
-    store.surface = payload.surface;
+    if (!payload.again) store.surface = payload.surface;
+    store.layout = payload.layout;
+    store.wanted = { layout: payload.layout, features: payload.features, area: payload.area };
     store.epoch = payload.epoch;
     store.revision += 1;
   }
@@ -113,5 +112,5 @@
     store.revision += 1;
   }
 
-  Object.assign(nmri, { typed, takePalettes, takeGeometry, takeScan, takePainting, takeGenerated });
+  Object.assign(nmri, { openedScan: opened, typed, takePalettes, takeGeometry, takeScan, takePainting, takeGenerated });
 })();

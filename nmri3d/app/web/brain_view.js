@@ -11,6 +11,8 @@
   const { inject, onMounted, onBeforeUnmount, ref, watch, computed } = window.Vue;
 
   const PULSING = ["fMRI", "FLAIR"];
+  const POLL = 30; // ms between two looks whether the scene has come
+  const LONG_WAIT = 15_000; // ms after which that is a complaint
   const CLICK_TRAVEL = 4; // CSS pixels that a click may wander before it is a drag
   const KINDS = {
     embed: "embedding",
@@ -32,7 +34,7 @@
     if (!scan || !palette || scan.components !== n)
       return { colors: new Uint8Array(n * 4), strengths: new Float32Array(n) };
     const target = nmri.colors.componentColors(nmri.values(), nmri.range(), palette, store.threshold);
-    return { ...target, glass: nmri.tracts.current() ? target.strengths : null };
+    return { ...target, glass: nmri.isGlass() ? target.strengths : null };
   }
 
   /* The tubes to draw now, as painter.js takes them; null for none. */
@@ -54,13 +56,16 @@
   }
 
   /* The pointer rests on a component or a tract, {row, edge}. */
-  function hoverOver({ row, edge }, place) {
+  function hoverOver({ row, edge, neuron = -1, view = -1, id = "" }, place) {
+    nmri.linked.state.hover = view < 0 ? null : { id, ...place };
+    if (view >= 0) row = -1; // views side by side have a tooltip of their own
     nmri.tracts.state.hover = edge;
-    store.hover = row < 0 && edge < 0 ? null : { row, edge, ...place };
+    store.hover = row < 0 && edge < 0 ? null : { row, edge, neuron, ...place };
   }
 
-  function clickOn({ row, edge }) {
+  function clickOn({ row, edge, neuron = -1 }) {
     if (edge >= 0) nmri.tracts.mark(edge);
+    else if (neuron >= 0) nmri.neurons.pick(neuron);
     else nmri.select(row);
   }
 
@@ -72,6 +77,7 @@
     const leave = () => {
       pending = null;
       store.hover = null;
+      nmri.linked.state.hover = null;
       nmri.tracts.state.hover = -1;
     };
     const move = (event) => {
@@ -114,6 +120,7 @@
       <span v-for="side in sides" :key="side" :class="['letter', side]" aria-hidden="true">{{ store.letters[side] }}</span>
       <nmri-tooltip></nmri-tooltip>
       <nmri-tracts></nmri-tracts>
+      <nmri-linked></nmri-linked>
     </div>`;
 
   nmri.components["nmri-brain"] = {
@@ -126,7 +133,6 @@
       let unfollow = null;
       let cameraWatch = null;
       let resizeWatch = null;
-      let touched = false; // whether the person has turned the brain since the last preset
 
       function readOrientation() {
         if (!painter) return;
@@ -145,27 +151,47 @@
         window.clearTimeout(poll);
         if (painter) painter.close();
         painter = null;
+        nmri.painter = null;
         const geometry = nmri.geometry();
         if (!geometry) return;
+        let tries = 0;
         const start = () => {
+          let next = null;
           try {
-            painter = new nmri.Painter(view, geometry);
+            next = new nmri.Painter(view, geometry);
           } catch (notYet) {
-            poll = window.setTimeout(start, 30); // the scene's arrays are still under way
+            poll = window.setTimeout(start, POLL); // the scene's arrays are still under way
+            tries += 1;
+            if (tries === LONG_WAIT / POLL) console.error("the brain cannot be drawn yet:", notYet);
             return;
           }
-          nmri.painter = painter;
-          painter.onFirstPicture = () => (store.painted = true);
-          cameraWatch = painter.camera.onModified(readOrientation);
-          painter.setSurface(store.surface, false);
-          painter.setView(store.view, false);
-          touched = false;
-          repaint(false);
-          painter.setTracts(currentTracts());
-          readOrientation();
-          if (store.selected >= 0) painter.select(store.selected);
+          nmri.shape.begin(next).then((beginning) => {
+            if (geometry !== nmri.geometry() || !overlay.value) next.close();
+            else show(next, beginning);
+          });
         };
         start();
+      }
+
+      /* Put a painter to work. */
+      function show(next, { pose, after }) {
+        painter = next;
+        nmri.painter = painter;
+        painter.onFirstPicture = () => {
+          store.painted = true;
+          nmri.bridge.release(0);
+          after();
+        };
+        cameraWatch = painter.camera.onModified(readOrientation);
+        painter.marks.setBorders(store.borders);
+        painter.tracts.setFlow(store.flow);
+        painter.setView(store.view, false);
+        if (pose) painter.stand.place(pose);
+        else nmri.view.touched = false;
+        repaint(false);
+        painter.setTracts(currentTracts());
+        readOrientation();
+        if (store.selected >= 0) painter.select(store.selected);
       }
 
       onMounted(() => {
@@ -179,13 +205,13 @@
           },
         });
         const turned = (event) => {
-          if (event.type === "wheel" || event.buttons) touched = true;
+          if (event.type === "wheel" || event.buttons) nmri.view.touched = true;
         };
         element.addEventListener("pointermove", turned);
         element.addEventListener("wheel", turned, { passive: true });
         resizeWatch = new ResizeObserver(() => {
           // An untouched preset keeps fitting its frame.
-          if (painter && !touched) window.requestAnimationFrame(() => painter && painter.setView(store.view, false));
+          if (painter && !nmri.view.touched) window.requestAnimationFrame(() => painter && painter.setView(store.view, false));
           readOrientation();
         });
         resizeWatch.observe(element);
@@ -203,8 +229,8 @@
 
       watch(() => store.epoch, begin);
       watch(
-        () => [store.mode, store.revision, store.palette, store.step, store.threshold],
-        (now, before) => repaint(now.slice(0, 3).some((value, at) => value !== before[at])),
+        () => [store.mode, store.revision, store.palette, store.step, store.threshold, nmri.isGlass()],
+        (now, before) => repaint([0, 1, 2, 5].some((at) => now[at] !== before[at])),
       );
       watch(() => store.pulse, () => repaint(false));
       watch(
@@ -215,18 +241,28 @@
         () => painter && painter.setTracts(currentTracts()),
       );
       watch(() => store.selected, (row) => painter && painter.select(row));
+      watch(() => store.borders, (shown) => painter && painter.setBorders(shown));
       watch(
-        () => store.surface,
-        (name) => {
+        () => [store.flow, nmri.motion.reduced()],
+        () => {
           if (!painter) return;
-          painter.setSurface(name, true);
-          if (!touched) painter.setView(store.view, true);
+          painter.tracts.setFlow(store.flow);
+          repaint(false);
         },
       );
+      /* Another form is shown: an untouched camera fits it, and so does any where the form is of another kind. */
+      nmri.fitView = (always, animate) => {
+        if (painter && (always || !nmri.view.touched)) {
+          nmri.view.touched = false;
+          painter.setView(store.view, animate);
+        }
+        readOrientation();
+      };
+      nmri.readOrientation = readOrientation;
       watch(
         () => nmri.view.requests,
         () => {
-          touched = false;
+          nmri.view.touched = false;
           if (painter) painter.setView(store.view, true);
         },
       );
@@ -271,6 +307,9 @@
       <div v-if="edge >= 0" class="tooltip" role="status" :style="place" data-testid="tooltip">
         <nmri-tract-facts :at="edge"></nmri-tract-facts>
       </div>
+      <div v-else-if="neuron >= 0" class="tooltip" role="status" :style="place" data-testid="tooltip">
+        <nmri-neuron-facts :neuron="neuron"></nmri-neuron-facts>
+      </div>
       <div v-else-if="row >= 0 && table" class="tooltip" role="status" :style="place" data-testid="tooltip">
         <b>{{ table.ids[row] }}</b>
         <span>{{ nmri.kindName(table.kind[row]) }}</span>
@@ -280,6 +319,7 @@
     setup() {
       const row = computed(() => (store.hover ? store.hover.row : -1));
       const edge = computed(() => (store.hover ? store.hover.edge : -1));
+      const neuron = computed(() => (store.hover && store.hover.neuron !== undefined ? store.hover.neuron : -1));
       const place = computed(() => {
         const at = store.hover;
         if (!at) return {};
@@ -287,7 +327,7 @@
         const top = at.y + 90 > at.height ? { bottom: `${at.height - at.y + 12}px` } : { top: `${at.y + 12}px` };
         return { ...left, ...top };
       });
-      return { row, edge, place, nmri, table: computed(nmri.geometry), scan: computed(nmri.scan) };
+      return { row, edge, neuron, place, nmri, table: computed(nmri.geometry), scan: computed(nmri.scan) };
     },
   };
 })();

@@ -92,5 +92,18 @@
     }
   }
 
-  window.nmri3d.colors = { fraction, valueAt, strength, cssColor, componentColors, pulseShades, writeTexture };
+  /* Mix a color into a written texture: `weight` of it where a component's share is 1, less where it is less. */
+  function mixTexture(target, channels, shares, weight, color, layout) {
+    const { width } = layout;
+    for (let slot = 0; slot < shares.length; slot += 1) {
+      const part = weight * shares[slot];
+      if (!part) continue;
+      const low = (2 * Math.floor(slot / width) * width + (slot % width)) * channels;
+      for (const at of [low, low + width * channels])
+        for (let channel = 0; channel < 3; channel += 1)
+          target[at + channel] = Math.floor(target[at + channel] * (1 - part) + color[channel] * part + 0.5);
+    }
+  }
+
+  window.nmri3d.colors = { mixTexture, fraction, valueAt, strength, cssColor, componentColors, pulseShades, writeTexture };
 })();

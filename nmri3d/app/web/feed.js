@@ -6,13 +6,15 @@
   const { watch } = window.Vue;
 
   nmri.components["nmri-feed"] = {
-    props: { palettes: Object, geometry: Object, t1: Object, t2: Object, fmri: Object, dti: Object, flair: Object, remote: Boolean, mode: String },
+    props: { palettes: Object, geometry: Object, t1: Object, t2: Object, fmri: Object, dti: Object, flair: Object, flight: Object, layout: Object, remote: Boolean, mode: String },
     template: `<span hidden></span>`,
     setup(props) {
       nmri.store.remote = Boolean(props.remote);
       const now = { immediate: true };
       watch(() => props.palettes, nmri.takePalettes, now);
       watch(() => props.geometry, nmri.takeGeometry, now);
+      watch(() => props.flight, nmri.shape.fly);
+      watch(() => props.layout && props.layout.refused, (refused) => refused && nmri.shape.goBack());
       watch(() => props.t1, (payload) => nmri.takeScan("T1", payload), now);
       watch(() => props.t2, (payload) => nmri.takeScan("T2", payload), now);
       watch(() => props.fmri, (payload) => nmri.takeScan("fMRI", payload), now);

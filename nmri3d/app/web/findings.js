@@ -6,11 +6,12 @@
   const { watch } = window.Vue;
 
   nmri.components["nmri-findings"] = {
-    props: { painting: Object, generated: Object, subject: Object },
+    props: { painting: Object, generated: Object, subject: Object, comparison: Object },
     template: `<span hidden></span>`,
     setup(props) {
       const now = { immediate: true };
       watch(() => props.painting, nmri.takePainting, now);
+      watch(() => props.comparison, nmri.rescan);
       watch(() => props.generated, nmri.takeGenerated, now);
       watch(
         () => props.subject,

@@ -16,8 +16,9 @@
     return [a[0] / length, a[1] / length, a[2] / length];
   };
 
-  /* Nearest face that a ray hits (Möller-Trumbore over all faces), -1 for none. */
-  function pickFace(points, faces, origin, direction) {
+  /* Nearest face that a ray hits (Möller-Trumbore over all faces): {face, distance}, face -1 for none; the distance is
+     measured in lengths of `direction`. */
+  function hitFace(points, faces, origin, direction) {
     const [ox, oy, oz] = origin;
     const [dx, dy, dz] = direction;
     let nearest = Infinity;
@@ -57,7 +58,7 @@
         hit = face;
       }
     }
-    return hit;
+    return { face: hit, distance: nearest };
   }
 
   /* Thin ribbons along edges of the cortex ([a, b, a, b, ...], its own vertices), each edge a quad of its own.
@@ -167,11 +168,33 @@
     return { points: ribbon, faces: quads };
   }
 
+  /* A ball about a component's center (center: [components * 3]), in the shape in which ribbons come. */
+  function ball(center, row, radius) {
+    const [rings, spokes] = [18, 36];
+    const points = new Float32Array((rings + 1) * spokes * 3);
+    const faces = new Uint32Array(rings * spokes * 8);
+    for (let ring = 0, at = 0; ring <= rings; ring += 1) {
+      const down = (Math.PI * ring) / rings;
+      for (let spoke = 0; spoke < spokes; spoke += 1, at += 3) {
+        const around = (2 * Math.PI * spoke) / spokes;
+        points[at] = center[row * 3] + radius * Math.sin(down) * Math.cos(around);
+        points[at + 1] = center[row * 3 + 1] + radius * Math.sin(down) * Math.sin(around);
+        points[at + 2] = center[row * 3 + 2] + radius * Math.cos(down);
+      }
+    }
+    for (let ring = 0, at = 0; ring < rings; ring += 1)
+      for (let spoke = 0; spoke < spokes; spoke += 1, at += 8) {
+        const [a, b] = [ring * spokes + spoke, ring * spokes + ((spoke + 1) % spokes)];
+        faces.set([3, a, a + spokes, b, 3, b, a + spokes, b + spokes], at);
+      }
+    return { points, faces };
+  }
+
   /* Camera from which all given points just fit in the picture, as nmri3d/scene/camera.py computes it.
 
-     preset: {side, up}; first, last: which vertices; aspect: width / height; margin: 1 is tight.
+     preset: {side, up}; vertices: numbers of those to fit; aspect: width / height; margin: 1 is tight.
      Each edge of the picture is a plane through the camera; the tightest of two opposite planes decides. */
-  function fitCamera(preset, points, first, last, viewAngle, aspect, margin) {
+  function fitCamera(preset, points, vertices, viewAngle, aspect, margin) {
     const forward = unit(preset.side).map((value) => -value);
     const right = unit(cross(forward, preset.up));
     const upward = cross(right, forward);
@@ -181,7 +204,7 @@
     const fromHigh = [Infinity, Infinity];
     let near = Infinity;
     let far = -Infinity;
-    for (let vertex = first; vertex < last; vertex += 1) {
+    for (const vertex of vertices) {
       const point = [points[vertex * 3], points[vertex * 3 + 1], points[vertex * 3 + 2]];
       const depth = dot(point, forward);
       near = Math.min(near, depth);
@@ -213,5 +236,5 @@
     return { right: letter(right), left: opposite(right), top: letter(upward), bottom: opposite(upward) };
   }
 
-  window.nmri3d.geo = { cross, sub, unit, pickFace, edgeRibbons, borderLoops, loopRibbon, fitCamera, orientationLetters };
+  window.nmri3d.geo = { cross, sub, unit, hitFace, edgeRibbons, borderLoops, loopRibbon, ball, fitCamera, orientationLetters };
 })();

@@ -1,6 +1,7 @@
 /* The page's scripts, in the order in which they build on one another; trame loads this file as a module. */
 
 import "./store.js"; // makes window.nmri3d
+import "./motion.js";
 import "./arrivals.js";
 import "./shown.js";
 import "./actions.js";
@@ -10,8 +11,23 @@ import "./geometry.js";
 import "./tubes.js";
 import "./tracts.js";
 import "./tract_painter.js";
+import "./forms.js";
+import "./bridge.js";
+import "./camera.js";
+import "./marks.js";
 import "./painter.js";
+import "./rings.js";
+import "./rescan.js";
+import "./shape.js";
+import "./keys.js";
+import "./labels.js";
+import "./volume.js";
+import "./slices.js";
+import "./neuron_layer.js";
+import "./neurons.js";
 import "./brain_view.js";
+import "./linked.js";
+import "./linked_layer.js";
 import "./panels.js";
 import "./heatmap.js";
 import "./comparison.js";

@@ -1,79 +1,82 @@
-/* The painter: holds the live vtk.js objects of the brain and changes them, with no word to the server.
+/* The painter: holds the live vtk.js objects of the brain and draws them, with no word to the server.
 
-   Convention. It works on what VtkLocalView built from the server's scene: the cortex (split along parcel borders) with
-   its texture, the ribbons between parcels, the ribbons that glow around the selected one, and the tubes (which
-   tract_painter.js draws). Times are milliseconds.
+   Convention. It works on what VtkLocalView built from the server's scene: the cortex, split along parcel borders, with its
+   texture; the ribbons (marks.js) and the tubes (tract_painter.js). `points` and `normals` are those of the split mesh as it
+   is drawn now, `forms` what it can take (forms.js), `form` the one that it has or is on the way to. Faces are numbered as in
+   the atlas. Times are milliseconds.
 
-   Left out: what a person does (brain_view.js) and what is shown (store.js). */
+   Layers. Other modules draw more into the same picture: `nmri.layers.push(factory)`, factory(painter) -> null or
+     onPaint(now, target)     after the cortex' texture was written; target: {colors, strengths, glass} or null
+     onGeometry()             after points and normals moved
+     onFaces()                after other faces of the cortex were chosen (hemisphere, form, mask)
+     pick(near, direction)    {row, edge, distance, ...} of what it draws under a ray, null for nothing; the nearest counts
+     get moving / breathing   whether it animates to an end / without one
+     get still                whether nothing but the tubes is to breathe while it is shown
+     close()
+   all of them optional. `setFaceMask` takes faces from the cortex that a layer draws instead.
+
+   Left out: what a person does (brain_view.js), what is shown (store.js), the camera (camera.js). */
 
 (function () {
   "use strict";
-  const { colors, geo, TractPainter } = window.nmri3d;
+  const nmri = window.nmri3d;
+  const { colors, geo, forms, motion } = nmri;
 
   const FADE = 300;
   const MORPH = 700;
-  const TURN = 350;
-  const GLOW_PERIOD = 1600;
-  const MARGIN = 1.16; // free space around the brain, for letters and header
+  const HIGHLIGHT = 1100;
+  const HIGHLIGHT_COLOR = [0, 255, 170];
   const QUIET_FRAME = 45; // ms between frames that only pulse
-
-  // [width, lift] in mm; the glow from its halo to its core
-  const BORDER = [0.32, 0.16];
-  const GLOW = [
-    [5.0, 0.5],
-    [2.8, 0.6],
-    [1.1, 0.7],
-  ];
-
-  const GLASS_BORDER = 0.25; // opacity of the borders on a cortex of glass
+  const SLOWEST_FLOW = 300; // ms for a picture, above which nothing flows
   const PICK_SLACK = 3; // pixels by which a tube may be missed
 
-  const ease = (t) => (t < 0.5 ? 2 * t * t : 1 - 2 * (1 - t) * (1 - t));
-  const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
+  nmri.ease = (t) => (t < 0.5 ? 2 * t * t : 1 - 2 * (1 - t) * (1 - t));
 
   class Painter {
-    /* view: what VtkLocalView provides. geometry: as store.takeGeometry keeps it. Throws when the scene is not whole. */
+    /* view: what VtkLocalView provides. geometry: as takeGeometry keeps it. Throws when the scene is not whole. */
     constructor(view, geometry) {
       this.view = view;
       this.geometry = geometry;
       const find = (id) => view.ctx.getInstance(id);
       this.actor = find(geometry.scene.cortex);
       this.texture = find(geometry.scene.texture);
-      this.borders = find(geometry.scene.borders);
-      this.glow = geometry.scene.glow.map(find);
+      const borders = find(geometry.scene.borders);
+      const glow = geometry.scene.glow.map(find);
       const tubes = find(geometry.scene.tracts);
       this.mesh = this.actor.getMapper().getInputData();
       this.image = this.texture.getInputData();
       this.texels = this.image.getPointData().getScalars();
       this.allFaces = this.mesh.getPolys().getData();
-      this.faces = this.allFaces;
-      this.firstFace = 0;
       const whole =
         this.allFaces.length === geometry.faceComponent.length * 4 &&
         this.points.length === geometry.vertexOfSplit.length * 3 &&
         this.normals.length === this.points.length &&
         this.texels.getData().length >= geometry.texture.width * geometry.texture.height * 4 &&
-        this.borders &&
+        borders &&
         tubes &&
         tubes.getMapper().getInputData().getPointData().getScalars() &&
-        this.glow.every((actor) => actor.getMapper().getInputData().getPolys().getData().length);
+        glow.every((actor) => actor.getMapper().getInputData().getPolys().getData().length);
       if (!whole) throw new Error("the scene is not whole yet");
       // Rewritten textures must not be immutable in WebGL (vtk-js issue 2712).
       this.texture.set({ resizable: true }, true);
       const node = view.openglRenderWindow.getViewNodeFor(this.texture);
       if (node) node.releaseGraphicsResources(view.openglRenderWindow);
-      this.surface = geometry.surface;
-      this.cortex = {
-        points: geometry.surfaces[this.surface].slice(),
-        normals: geometry.normals[this.surface].slice(),
-      };
-      this.tracts = new TractPainter(tubes, geometry.tracts, this.surface);
-      this.hemispheres = "both";
+
+      const count = geometry.vertexOfSplit.length;
+      geometry.components = geometry.components || forms.componentOfSplit(this.allFaces, geometry.faceComponent, count);
+      this.forms = geometry.forms;
+      this.form = this.forms[geometry.surface] || this.capture(geometry.surface);
+      this.drawnFrom = this.form; // the other end of a morph
+      this.faces = this.allFaces;
+      this.faceNumbers = null; // of the drawn faces; null: all, in order
+      this.faceMasks = new Map(); // by the layer that takes faces away
+      this.faceMask = null; // what all of them leave
+      this.wantedHemispheres = "both";
+      this.chosen = null; // what the drawn faces were chosen by
       this.target = null; // {colors, strengths, glass}
       this.fade = null;
       this.morph = null;
-      this.turn = null;
-      this.selected = -1;
+      this.highlight = null;
       this.pulsing = false;
       this.lastDraw = 0;
       this.frameCost = 0;
@@ -82,8 +85,25 @@
       this.dirty = false;
       this.onFirstPicture = null; // called once, when the first picture is really on the screen
       this.closed = false;
-      for (const actor of this.glow) actor.setVisibility(false);
       this.actor.setForceOpaque(true);
+      this.tracts = new nmri.TractPainter(tubes, geometry.tracts, this.form.frame);
+      this.marks = new nmri.Marks(this, borders, glow);
+      this.stand = new nmri.Camera(this);
+      this.layers = [];
+      this.linked = null; // draws several views in turn, while there are several (linked.js)
+      for (const factory of nmri.layers) {
+        const layer = factory(this);
+        if (layer) this.layers.push(layer);
+      }
+    }
+
+    /* The form in which the scene came; it is in the drawn mesh and nowhere else. */
+    capture(name) {
+      const { geometry } = this;
+      const frame = nmri.tubes.openFrame(geometry.tracts.frame);
+      const form = { name, kind: "surface", points: this.points.slice(), normals: this.normals.slice(), faces: null, frame };
+      this.forms[name] = form;
+      return form;
     }
 
     get renderer() {
@@ -91,7 +111,7 @@
     }
 
     get camera() {
-      return this.renderer.getActiveCamera();
+      return this.stand.camera;
     }
 
     get points() {
@@ -102,20 +122,57 @@
       return this.mesh.getPointData().getNormals().getData();
     }
 
+    /* Name of the form that is shown, or approached. */
+    get surface() {
+      return this.form.name;
+    }
+
+    get selected() {
+      return this.marks.selected;
+    }
+
     /* Whether an animation with an end is under way. */
     get moving() {
-      return Boolean(this.fade || this.morph || this.turn);
+      return Boolean(this.fade || this.morph || this.stand.turn || this.highlight || this.layers.some((layer) => layer.moving));
+    }
+
+    get breathing() {
+      if (this.layers.some((layer) => layer.still)) return this.tracts.flowing;
+      return this.pulsing || this.marks.breathing || this.flowing || this.layers.some((layer) => layer.breathing);
+    }
+
+    /* Whether tubes flow: not where a picture takes so long that it would only jerk. */
+    get flowing() {
+      return this.tracts.flowing && this.frameCost < SLOWEST_FLOW;
+    }
+
+    /* Whether the brain has the form that it is to have. */
+    get atRest() {
+      return !this.morph && this.drawnFrom === this.form;
+    }
+
+    /* Whether what is drawn is a surface, at both ends of a morph. */
+    get foldedOrFlat() {
+      return this.form.kind !== "nodes" && this.drawnFrom.kind !== "nodes";
+    }
+
+    tell(what, ...values) {
+      for (const layer of this.layers) if (layer[what]) layer[what](...values);
     }
 
     // -- painting -----------------------------------------------------------------------------------------------
 
     /* Show component colors; `target.glass`, strengths, makes a cortex of glass of it. `fade` crosses over from the present picture; `pulsing` lets strong ones breathe. */
     paint(target, { fade, pulsing }) {
-      const data = this.texels.getData();
-      this.fade = fade && !calm.matches ? { from: data.slice(), start: performance.now() } : null;
-      this.pulsing = pulsing && !calm.matches;
+      this.fade = fade && !motion.reduced() ? { from: this.texels.getData().slice(), start: performance.now() } : null;
+      this.pulsing = pulsing && !motion.reduced();
       this.target = target;
-      this.borders.getProperty().setOpacity(target.glass ? GLASS_BORDER : 1);
+      this.requestDraw();
+    }
+
+    /* Let components flash once; shares [components] in 0..1 say how much. */
+    flash(shares) {
+      this.highlight = motion.reduced() ? null : { shares, start: performance.now() };
       this.requestDraw();
     }
 
@@ -123,8 +180,15 @@
       if (!this.target) return;
       const data = this.texels.getData();
       const channels = this.texels.getNumberOfComponents();
+      const { texture } = this.geometry;
       const shades = this.pulsing ? colors.pulseShades(this.target.strengths, now) : null;
-      colors.writeTexture(data, channels, this.target.colors, shades, this.geometry.texture, this.target.glass);
+      colors.writeTexture(data, channels, this.target.colors, shades, texture, this.target.glass);
+      if (this.highlight) {
+        const share = Math.min(1, (now - this.highlight.start) / HIGHLIGHT);
+        const weight = (1 - share) * (0.5 - 0.5 * Math.cos(4 * Math.PI * share)); // two beats, the second weaker
+        colors.mixTexture(data, channels, this.highlight.shares, weight, HIGHLIGHT_COLOR, texture);
+        if (share >= 1) this.highlight = null;
+      }
       if (this.fade) {
         const share = Math.min(1, (now - this.fade.start) / FADE);
         const { from } = this.fade;
@@ -143,12 +207,11 @@
       if (this.closed) return;
       const start = performance.now();
       this.writeTexels(now);
-      if (this.selected >= 0) {
-        const wave = calm.matches ? 1 : 0.5 + 0.5 * Math.cos((2 * Math.PI * now) / GLOW_PERIOD);
-        this.glow[0].getProperty().setOpacity(0.08 + 0.18 * wave);
-        this.glow[1].getProperty().setOpacity(0.2 + 0.4 * wave);
-      }
-      this.renderNow();
+      this.marks.onPaint(now, this.target);
+      this.tracts.onPaint(now);
+      this.tell("onPaint", now, this.target);
+      if (this.linked) this.linked.draw();
+      else this.renderNow();
       this.lastDraw = performance.now();
       this.timeFrame(start);
     }
@@ -182,7 +245,7 @@
     // -- animation ----------------------------------------------------------------------------------------------
 
     wake() {
-      if (!this.request && !this.closed) this.request = window.requestAnimationFrame((now) => this.onFrame(now));
+      if (!this.request && !this.closed) this.request = window.requestAnimationFrame(() => this.onFrame());
     }
 
     /* Draw with the next frame; several changes before it cost one picture. */
@@ -205,111 +268,150 @@
       }
       const now = performance.now();
       const { moving, dirty } = this;
-      const breathing = this.pulsing || (this.selected >= 0 && !calm.matches);
-      if (!moving && !breathing && !dirty) return;
-      // On a pulse it spends at most a fifth of its time.
-      const rest = moving || dirty ? 0 : Math.max(QUIET_FRAME, this.frameCost * 5);
-      if (now - this.lastDraw >= rest) {
+      if (!moving && !this.breathing && !dirty) return;
+      // On a pulse it spends at most a fifth of its time; what flows needs more pictures, where they cost little.
+      const quiet = this.flowing && this.frameCost < 16 ? 16 : Math.max(QUIET_FRAME, this.frameCost * 5);
+      if (now - this.lastDraw >= (moving || dirty ? 0 : quiet)) {
         this.dirty = false;
-        if (this.morph) this.stepMorph(now);
-        if (this.turn) this.stepTurn(now);
+        this.stepMorph(now);
+        this.stand.step(now);
         this.draw(now);
       }
       this.wake();
     }
 
-    // -- surface ------------------------------------------------------------------------------------------------
+    // -- form ---------------------------------------------------------------------------------------------------
 
-    setSurface(name, animate) {
-      if (name === this.surface || !this.geometry.surfaces[name]) return;
-      const { surfaces, normals } = this.geometry;
-      this.surface = name;
-      this.morph = {
-        from: { points: this.cortex.points.slice(), normals: this.cortex.normals.slice(), frame: this.tracts.frame },
-        to: { points: surfaces[name], normals: normals[name], frame: this.tracts.frames[name] },
-        start: animate && !calm.matches ? performance.now() : -Infinity,
-      };
+    /* Take a form; `animate`: fold over to it. A flat surface, whose faces are cut, cannot be folded. */
+    setForm(form, animate) {
+      if (form === this.form && this.drawnFrom === form) return;
+      const moves = animate && !motion.reduced() && this.form.kind !== "flat" && form.kind !== "flat";
+      const from = { points: this.points.slice(), normals: this.normals.slice(), frame: this.tracts.frame };
+      this.drawnFrom = moves ? this.form : form;
+      this.form = form;
+      this.morph = { from, to: form, start: moves ? performance.now() : -Infinity };
+      this.chooseFaces();
       this.stepMorph(performance.now());
       this.requestDraw();
     }
 
-    /* Put points and normals of the cortex' own vertices into the drawn, split mesh. */
-    placeCortex() {
-      const { vertexOfSplit } = this.geometry;
-      const { points, normals } = this;
-      for (let vertex = 0; vertex < vertexOfSplit.length; vertex += 1) {
-        const from = vertexOfSplit[vertex] * 3;
-        const to = vertex * 3;
-        for (let axis = 0; axis < 3; axis += 1) {
-          points[to + axis] = this.cortex.points[from + axis];
-          normals[to + axis] = this.cortex.normals[from + axis];
-        }
-      }
-      this.mesh.getPoints().modified();
-      this.mesh.getPointData().getNormals().modified();
-      this.mesh.modified();
-      this.placeBorders();
-      this.placeGlow();
-    }
-
-    stepMorph(now) {
-      const { from, to, start } = this.morph;
-      const share = Math.min(1, (now - start) / MORPH);
-      const weight = ease(share);
-      const { points, normals } = this.cortex;
-      for (let at = 0; at < points.length; at += 1)
-        points[at] = from.points[at] + (to.points[at] - from.points[at]) * weight;
-      for (let at = 0; at < normals.length; at += 3) {
-        const x = from.normals[at] + (to.normals[at] - from.normals[at]) * weight;
-        const y = from.normals[at + 1] + (to.normals[at + 1] - from.normals[at + 1]) * weight;
-        const z = from.normals[at + 2] + (to.normals[at + 2] - from.normals[at + 2]) * weight;
-        const length = Math.hypot(x, y, z) || 1;
-        normals[at] = x / length;
-        normals[at + 1] = y / length;
-        normals[at + 2] = z / length;
-      }
-      this.tracts.follow(from.frame, to.frame, share >= 1 ? 1 : weight);
-      if (share >= 1) this.morph = null;
-      this.placeCortex();
-    }
-
-    placeBorders() {
-      const { borderEdges, n_left_vertices: left } = this.geometry;
-      const shown =
-        this.hemispheres === "both"
-          ? borderEdges
-          : borderEdges.filter((_, at) => borderEdges[at - (at % 2)] < left === (this.hemispheres === "left"));
-      this.writeRibbon(this.borders, geo.edgeRibbons(shown, this.cortex.points, this.cortex.normals, ...BORDER));
-    }
-
-    writeRibbon(actor, ribbon) {
-      const mesh = actor.getMapper().getInputData();
-      mesh.getPoints().setData(ribbon.points, 3);
-      mesh.getPolys().setData(ribbon.faces);
-      mesh.modified();
-    }
-
-    // -- selection ----------------------------------------------------------------------------------------------
-
-    select(row) {
-      this.selected = row;
-      this.placeGlow();
+    /* Stand a share of the way between two forms, as a slider asks. */
+    setMix(a, b, share) {
+      const end = share <= 0 ? a : share >= 1 ? b : null;
+      this.morph = null;
+      this.form = end || b;
+      this.drawnFrom = end || a;
+      this.chooseFaces();
+      this.placeMix(a, b, Math.min(1, Math.max(0, share)));
       this.requestDraw();
     }
 
-    placeGlow() {
-      const { faceComponent, vertexOfSplit, n_left_vertices: left } = this.geometry;
-      const loops =
-        this.selected < 0 ? [] : geo.borderLoops(this.selected, this.allFaces, faceComponent, vertexOfSplit);
-      const onLeft = loops.length > 0 && vertexOfSplit[loops[0][0]] < left;
-      const hidden = this.hemispheres !== "both" && onLeft !== (this.hemispheres === "left");
-      for (const [layer, actor] of this.glow.entries()) {
-        actor.setVisibility(loops.length > 0 && !hidden);
-        if (loops.length) this.writeRibbon(actor, geo.loopRibbon(loops, this.points, this.normals, ...GLOW[layer]));
+    stepMorph(now) {
+      if (!this.morph) return;
+      const { from, to, start } = this.morph;
+      const share = Math.min(1, (now - start) / MORPH);
+      if (share >= 1) {
+        this.morph = null;
+        this.drawnFrom = this.form;
+        this.chooseFaces();
       }
+      this.placeMix(from, to, share >= 1 ? 1 : nmri.ease(share));
     }
 
-    // -- tracts -------------------------------------------------------------------------------------------------
+    placeMix(from, to, weight) {
+      forms.mix(from, to, weight, this.points, this.normals);
+      this.mesh.getPoints().modified();
+      this.mesh.getPointData().getNormals().modified();
+      this.mesh.modified();
+      this.tracts.follow(from.frame, to.frame, weight);
+      this.marks.place();
+      this.tell("onGeometry");
+    }
+
+    // -- faces --------------------------------------------------------------------------------------------------
+
+    /* Hemispheres that are drawn. */
+    get hemispheres() {
+      return this.form.kind === "surface" && this.drawnFrom.kind === "surface" ? this.wantedHemispheres : "both";
+    }
+
+    /* "both", "left" or "right". */
+    showHemispheres(wanted) {
+      this.wantedHemispheres = wanted;
+      if (this.chooseFaces()) this.marks.place();
+    }
+
+    /* Faces that the cortex draws, Uint8Array [faces] with 1 for those; null for all that hemisphere and form allow. Each
+       layer that takes faces away names itself, and what all of them leave is drawn. */
+    setFaceMask(mask, owner = "") {
+      if (mask) this.faceMasks.set(owner, mask);
+      else this.faceMasks.delete(owner);
+      const masks = [...this.faceMasks.values()];
+      this.faceMask = masks.length < 2 ? masks[0] || null : masks[0].map((_, face) => masks.every((one) => one[face]));
+      this.chooseFaces();
+      this.requestDraw();
+    }
+
+    /* Faces that hemisphere and form allow, whoever draws them: Uint8Array [faces], or null for all. */
+    allowedFaces() {
+      const drawn = forms.commonFaces(this.drawnFrom, this.form);
+      const { hemispheres } = this;
+      if (hemispheres === "both") return drawn;
+      const { n_left_faces: cut, faceComponent } = this.geometry;
+      const wantLeft = hemispheres === "left";
+      return Uint8Array.from(faceComponent, (_, face) => (face < cut === wantLeft && (!drawn || drawn[face]) ? 1 : 0));
+    }
+
+    /* Choose the drawn faces anew; whether they are others than before. */
+    chooseFaces() {
+      const by = [this.drawnFrom, this.form, this.hemispheres, this.faceMask];
+      if (this.chosen && by.every((one, at) => one === this.chosen[at])) return false;
+      this.chosen = by;
+      const allowed = this.allowedFaces();
+      const { faceMask } = this;
+      if (!allowed && !faceMask) {
+        this.faces = this.allFaces;
+        this.faceNumbers = null;
+      } else {
+        const numbers = [];
+        for (let face = 0; face < this.geometry.faceComponent.length; face += 1)
+          if ((!allowed || allowed[face]) && (!faceMask || faceMask[face])) numbers.push(face);
+        this.faceNumbers = Int32Array.from(numbers);
+        this.faces = new this.allFaces.constructor(numbers.length * 4);
+        numbers.forEach((face, at) => this.faces.set(this.allFaces.subarray(face * 4, face * 4 + 4), at * 4));
+      }
+      this.mesh.getPolys().setData(this.faces);
+      this.mesh.modified();
+      this.actor.setVisibility(this.faces.length > 0);
+      this.tracts.show(this.hemispheres);
+      this.tell("onFaces");
+      return true;
+    }
+
+    /* Vertices of the split mesh that a preset view has to fit, whoever draws their faces. */
+    framedVertices() {
+      const { form, geometry, allFaces, wantedHemispheres: side } = this;
+      const alone = form.kind === "surface" ? side : "both";
+      const used = new Uint8Array(geometry.vertexOfSplit.length);
+      for (let face = 0; face < geometry.faceComponent.length; face += 1) {
+        if (form.faces && !form.faces[face]) continue;
+        if (alone !== "both" && face < geometry.n_left_faces !== (alone === "left")) continue;
+        for (let corner = 1; corner <= 3; corner += 1) used[allFaces[face * 4 + corner]] = 1;
+      }
+      return used.reduce((list, there, vertex) => (there && list.push(vertex), list), []);
+    }
+
+    // -- marks, tracts, camera ----------------------------------------------------------------------------------
+
+    select(row) {
+      this.marks.select(row);
+      this.requestDraw();
+    }
+
+    setBorders(shown) {
+      this.marks.setBorders(shown);
+      this.requestDraw();
+    }
 
     /* Draw tubes, as TractPainter takes them; null for none. */
     setTracts(wanted) {
@@ -317,146 +419,53 @@
       this.requestDraw();
     }
 
+    setView(name, animate) {
+      this.stand.setView(name, animate);
+    }
+
+    viewOf(component) {
+      return this.stand.viewOf(component);
+    }
+
+    orientation() {
+      return this.stand.orientation();
+    }
+
     // -- picking ------------------------------------------------------------------------------------------------
 
-    /* What is under a pointer event: {row, edge} of component and tract, -1 for none. A tube goes before the cortex
-       around it; there is no component on the background, the medial wall and hidden halves. */
+    /* The face that a ray meets first among those that the cortex draws: {face, distance}, face -1 for none. */
+    hit(near, direction) {
+      const { face, distance } = geo.hitFace(this.points, this.faces, near, direction);
+      return { face: face < 0 || !this.faceNumbers ? face : this.faceNumbers[face], distance };
+    }
+
+    /* What is under a pointer event: {row, edge} of component and tract, -1 for none; a layer may add to it. A tube goes
+       before the cortex around it; there is no component on the background, the medial wall and hidden halves. */
     pick(event) {
+      const view = this.linked ? this.linked.aim(event) : -1;
       const { x, y } = this.view.getScreenEventPositionFor(event);
       const window3d = this.view.openglRenderWindow;
       const near = window3d.displayToWorld(x, y, 0, this.renderer);
       const far = window3d.displayToWorld(x, y, 1, this.renderer);
-      const direction = [far[0] - near[0], far[1] - near[1], far[2] - near[2]];
-      const edge = this.tracts.nearest(near, direction, PICK_SLACK * this.pixelSize());
+      const direction = geo.sub(far, near);
+      if (view >= 0) return this.linked.pickIn(view, near, direction);
+      const edge = this.tracts.nearest(near, direction, PICK_SLACK * this.stand.pixelSize());
       if (edge >= 0) return { row: -1, edge };
-      const face = geo.pickFace(this.points, this.faces, near, direction);
-      return { row: face < 0 ? -1 : this.geometry.faceComponent[face + this.firstFace], edge: -1 };
-    }
-
-    /* Millimetres that a CSS pixel shows at the middle of the brain. */
-    pixelSize() {
-      const away = Math.hypot(...geo.sub(this.camera.getPosition(), this.camera.getFocalPoint()));
-      const tall = 2 * away * Math.tan((this.camera.getViewAngle() * Math.PI) / 360);
-      return (tall / this.view.openglRenderWindow.getSize()[1]) * window.devicePixelRatio;
-    }
-
-    /* The preset from which a parcel is seen best, or "" when it is in sight already (or has no parcel). */
-    viewOf(component) {
-      const { faceComponent, views } = this.geometry;
-      const { points, normals, allFaces } = this;
-      const normal = [0, 0, 0];
-      const centers = [];
-      for (let face = 0, at = 0; at < allFaces.length; face += 1, at += 4) {
-        if (faceComponent[face] !== component) continue;
-        const center = [0, 0, 0];
-        for (let corner = 1; corner <= 3; corner += 1)
-          for (let axis = 0; axis < 3; axis += 1) {
-            normal[axis] += normals[allFaces[at + corner] * 3 + axis];
-            center[axis] += points[allFaces[at + corner] * 3 + axis] / 3;
-          }
-        centers.push([face, center]);
+      const { face, distance } = this.hit(near, direction);
+      let found = { row: face < 0 ? -1 : this.geometry.faceComponent[face], edge: -1, face, distance };
+      for (const layer of this.layers) {
+        const other = layer.pick ? layer.pick(near, direction) : null;
+        if (other && other.distance < found.distance) found = { edge: -1, ...other };
       }
-      if (!centers.length) return "";
-      const eye = this.camera.getPosition();
-      const sample = centers.filter((_, i) => i % Math.ceil(centers.length / 12) === 0);
-      const seen = sample.filter(([, center]) => {
-        const hit = geo.pickFace(points, this.faces, eye, center.map((value, axis) => value - eye[axis]));
-        return hit >= 0 && faceComponent[hit + this.firstFace] === component;
-      });
-      if (seen.length > sample.length / 4) return "";
-      const onLeft = centers[0][0] < this.geometry.n_left_faces;
-      const scores = Object.entries(views)
-        .filter(([name]) => name !== "overview" && !name.endsWith(onLeft ? "_right" : "_left"))
-        .map(([name, { side }]) => [side.reduce((sum, value, axis) => sum + value * normal[axis], 0), name]);
-      return scores.sort((a, b) => b[0] - a[0])[0][1];
-    }
-
-    // -- camera -------------------------------------------------------------------------------------------------
-
-    /* Turn to a preset; a medial view hides the other hemisphere. */
-    setView(name, animate) {
-      const preset = this.geometry.views[name];
-      const { hemispheres: alone } = preset;
-      const cut = this.geometry.n_left_faces * 4;
-      const faces =
-        alone === "left" ? this.allFaces.subarray(0, cut) : alone === "right" ? this.allFaces.subarray(cut) : this.allFaces;
-      if (faces.length !== this.faces.length || faces.byteOffset !== this.faces.byteOffset) {
-        this.faces = faces;
-        this.hemispheres = alone;
-        this.firstFace = alone === "right" ? this.geometry.n_left_faces : 0;
-        this.mesh.getPolys().setData(faces);
-        this.mesh.modified();
-        this.placeBorders();
-        this.placeGlow();
-        this.tracts.show(alone);
-      }
-      const [width, height] = this.view.openglRenderWindow.getSize();
-      const { n_left_vertices: left, n_vertices: all } = this.geometry;
-      const goal = geo.fitCamera(
-        preset,
-        this.geometry.surfaces[this.surface],
-        alone === "right" ? left : 0,
-        alone === "left" ? left : all,
-        this.camera.getViewAngle(),
-        width / height,
-        MARGIN,
-      );
-      const from = this.camera.get("position", "focalPoint", "viewUp");
-      if (!animate || calm.matches) {
-        this.turn = null;
-        this.placeCamera(goal);
-        this.requestDraw();
-      } else {
-        this.turn = { from, goal, start: performance.now() };
-        this.wake();
-      }
-    }
-
-    placeCamera(pose) {
-      this.camera.set(pose);
-      this.view.style.setCenterOfRotation(pose.focalPoint);
-    }
-
-    stepTurn(now) {
-      const { from, goal, start } = this.turn;
-      const share = Math.min(1, (now - start) / TURN);
-      const weight = ease(share);
-      const mix = (a, b) => a.map((value, axis) => value + (b[axis] - value) * weight);
-      const focalPoint = mix(from.focalPoint, goal.focalPoint);
-      // Between opposite views the straight way leads through the brain: keep the distance, pass by the side.
-      const arm = (pose) => pose.position.map((value, axis) => value - pose.focalPoint[axis]);
-      const [a, b] = [arm(from), arm(goal)];
-      const [la, lb] = [Math.hypot(...a), Math.hypot(...b)];
-      let direction = mix(a.map((v) => v / la), b.map((v) => v / lb));
-      if (Math.hypot(...direction) < 0.3) {
-        const side = 1 - 2 * Math.abs(weight - 0.5);
-        direction = direction.map((value, axis) => value + from.viewUp[axis] * side);
-      }
-      const size = Math.hypot(...direction);
-      const reach = la + (lb - la) * weight;
-      const position = focalPoint.map((value, axis) => value + (direction[axis] / size) * reach);
-      const last = share >= 1;
-      this.placeCamera(last ? goal : { position, focalPoint, viewUp: mix(from.viewUp, goal.viewUp) });
-      if (last) this.turn = null;
-    }
-
-    /* What the picture's header and edges say about the camera. */
-    orientation() {
-      const pose = this.camera.get("position", "focalPoint", "viewUp");
-      const [width, height] = this.view.openglRenderWindow.getSize();
-      const away = Math.hypot(...pose.position.map((value, axis) => value - pose.focalPoint[axis]));
-      const tall = 2 * away * Math.tan((this.camera.getViewAngle() * Math.PI) / 360);
-      return {
-        letters: geo.orientationLetters(pose),
-        fieldOfView: `${Math.round((tall * width) / height)} × ${Math.round(tall)} mm`,
-      };
+      return found;
     }
 
     close() {
       this.closed = true;
+      this.tell("close");
       window.cancelAnimationFrame(this.request);
     }
   }
 
-  window.nmri3d.Painter = Painter;
+  nmri.Painter = Painter;
 })();

@@ -19,7 +19,12 @@
     const pose = vectors && Object.fromEntries(Object.entries(vectors).map(([name, xyz]) => [name, Array.from(xyz)]));
     return {
       step: nmri.currentStep(),
-      surface: store.surface,
+      form: nmri.shape.parts(),
+      glass: nmri.isGlass(),
+      borders: store.borders,
+      volume: store.display === "volume",
+      neurons: Boolean(nmri.neurons.state.bar),
+      neuron_range: nmri.neurons.lockedBar(),
       view: store.view,
       palette: store.palette,
       threshold: store.threshold,

@@ -87,6 +87,31 @@
     return bar.scale === "symmetric" ? `|v| ≥ ${limit}` : `≥ ${limit}`;
   }
 
+  /* What a place means in the layout that is shown. */
+  const AXES = {
+    anatomical: "L attention · R MLP · posterior → anterior = depth",
+    umap: "near = alike (UMAP of the features)",
+    spectral: "near = composed (Laplacian eigenmaps)",
+    stack: "layers in order · no anatomy",
+    radial: "layers from the middle outwards · no anatomy",
+    network: "near = alike · no anatomy",
+  };
+
+  function axesText() {
+    return AXES[store.layout] || "";
+  }
+
+  /* A layout in a sentence. */
+  function layoutText(name) {
+    const found = [...nmri.shape.CORTICAL, ...nmri.shape.NODES].find(([layout]) => layout === name);
+    return found ? `${found[2]}.` : "";
+  }
+
+  /* Whether the cortex of the open tab is translucent: chosen for each tab. */
+  function isGlass() {
+    return Boolean(store.glass[store.mode]);
+  }
+
   function inCatalog(catalog, name) {
     return catalog.some((group) => group.entries.some((entry) => entry.value === name));
   }
@@ -105,6 +130,9 @@
     format,
     tokenText,
     thresholdText,
+    axesText,
+    layoutText,
+    isGlass,
     inCatalog,
   });
 })();

@@ -57,6 +57,7 @@
     ["lens", "LENS", "What each layer would answer, and how unlike the template it is (FLAIR)"],
     ["trace", "TRACE", "Where the answer is decided: causal tracing"],
     ["sweep", "SWEEP", "Silence every component, one at a time"],
+    ["layout", "LAYOUT", "Where components lie on the cortex, and how well that fits"],
   ];
   const TOOL_OF_MODE = { DTI: "paths", FLAIR: "lens" };
   /* What the canvas says when something else than the tab's own scan is painted. */
@@ -87,6 +88,14 @@
     locked: false,
     pulse: true,
     surface: "pial",
+    layout: "anatomical", // the cortical layout, or one of balls
+    wanted: { layout: "anatomical", features: "weights", area: "parameters" }, // what was chosen last of layouts
+    borders: true, // lines between parcels
+    glass: { DTI: true }, // by mode: whether the cortex is translucent
+    flow: true, // brightness runs along the tubes
+    display: "surface", // or "volume"
+    slices: false, // slices beside the 3D view
+    neurons: false, // MLP parcels show their neurons
     view: "overview",
     palette: "standard", // variant of the color tables
     picture: "", // "busy" while a picture is drawn, a sentence when it could not be fetched
@@ -133,6 +142,7 @@
     store,
     data,
     components: {},
+    layers: [], // makers of what else is drawn in the brain's picture; see painter.js
     INTERACTION,
     MODES,
     SEQUENCES,

@@ -11,17 +11,16 @@
   const nmri = window.nmri3d;
 
   const KNOTS = 7;
-  const SIDES = 8;
+  /* How finely tubes are drawn, by how many there are: [most tubes, sides, every which sample]. Many are thin and overlap. */
+  const DETAIL = [
+    [300, 8, 1],
+    [900, 6, 2],
+    [Infinity, 4, 2],
+  ];
 
+  /* A frame as the server sends it, as typed arrays. */
   function openFrame(raw) {
     return Object.fromEntries(Object.entries(raw).map(([name, bytes]) => [name, nmri.typed(Float32Array, bytes)]));
-  }
-
-  /* What the server sent with the cortex, as typed arrays; null from a server that draws itself. */
-  function open(raw) {
-    if (!raw) return null;
-    const frames = Object.fromEntries(Object.entries(raw.frames).map(([name, frame]) => [name, openFrame(frame)]));
-    return { side: nmri.typed(Int8Array, raw.side), frames };
   }
 
   /* The frame a share of the way from one surface to another. */
@@ -129,19 +128,23 @@
     for (let axis = 0; axis < 3; axis += 1) vector[axis] -= share * plane[axis];
   }
 
-  /* The tubes' mesh: {points, normals, colors, faces}, faces as vtk.js keeps them, [3, a, b, c, ...].
+  /* The tubes' mesh: {points, normals, colors, along, faces}, faces as vtk.js keeps them, [3, a, b, c, ...]; along: mm from
+     the tube's beginning, each tube begun elsewhere, so that what runs along them does not run in step.
 
      path: of `paths`; radii [edges]; colorOf(tube, place in path.tangents, color) writes a color. No array is made within
      the loops: a morph makes this mesh anew with every frame. */
   function mesh(path, radii, rules, colorOf) {
     const { samples } = rules;
     const count = radii.length;
-    const pointsEach = samples * SIDES + 2;
+    const [, sides, every] = DETAIL.find(([most]) => count <= most);
+    const rings = (samples - 1) / every + 1;
+    const pointsEach = rings * sides + 2;
     const points = new Float32Array(count * pointsEach * 3);
     const normals = new Float32Array(points.length);
     const shades = new Uint8Array(points.length);
-    const cosines = Float64Array.from({ length: SIDES }, (_, side) => Math.cos((2 * Math.PI * side) / SIDES));
-    const sines = Float64Array.from({ length: SIDES }, (_, side) => Math.sin((2 * Math.PI * side) / SIDES));
+    const along = new Float32Array(count * pointsEach);
+    const cosines = Float64Array.from({ length: sides }, (_, side) => Math.cos((2 * Math.PI * side) / sides));
+    const sines = Float64Array.from({ length: sides }, (_, side) => Math.sin((2 * Math.PI * side) / sides));
     const color = [0, 0, 0];
     const tangent = [0, 0, 0];
     const before = [0, 0, 0];
@@ -149,19 +152,24 @@
     const across = [0, 0, 0];
     const third = [0, 0, 0];
     let put = 0;
+    let ring = 0; // place in `along`
     for (let tube = 0; tube < count; tube += 1) {
       const first = tube * samples * 3;
       const radius = radii[tube];
-      for (let sample = 0; sample < samples; sample += 1) {
+      const start = (tube * 10.1) % 1000;
+      let way = start;
+      for (let sample = 0; sample < samples; sample += every) {
         const here = first + sample * 3;
         for (let axis = 0; axis < 3; axis += 1) tangent[axis] = path.tangents[here + axis];
         if (sample === 0) startAcross(tangent, across);
         else {
           // turn as little as possible from sample to sample (double reflection)
+          const last = here - 3 * every;
           for (let axis = 0; axis < 3; axis += 1) {
-            before[axis] = path.tangents[here - 3 + axis];
-            step[axis] = path.points[here + axis] - path.points[here - 3 + axis];
+            before[axis] = path.tangents[last + axis];
+            step[axis] = path.points[here + axis] - path.points[last + axis];
           }
+          way += Math.sqrt(dot(step, step));
           mirror(before, step);
           mirror(across, step);
           for (let axis = 0; axis < 3; axis += 1) step[axis] = tangent[axis] - before[axis];
@@ -174,7 +182,9 @@
         third[1] = tangent[2] * across[0] - tangent[0] * across[2];
         third[2] = tangent[0] * across[1] - tangent[1] * across[0];
         colorOf(tube, here, color);
-        for (let side = 0; side < SIDES; side += 1) {
+        for (let side = 0; side < sides; side += 1) {
+          along[ring] = way;
+          ring += 1;
           for (let axis = 0; axis < 3; axis += 1) {
             const outward = across[axis] * cosines[side] + third[axis] * sines[side];
             points[put] = path.points[here + axis] + radius * outward;
@@ -186,6 +196,8 @@
       }
       for (let cap = 0; cap < 2; cap += 1) {
         const here = first + cap * (samples - 1) * 3;
+        along[ring] = cap ? way : start;
+        ring += 1;
         colorOf(tube, here, color);
         for (let axis = 0; axis < 3; axis += 1) {
           points[put] = path.points[here + axis];
@@ -195,7 +207,7 @@
         }
       }
     }
-    return { points, normals, colors: shades, faces: facesOf(count, samples) };
+    return { points, normals, colors: shades, along, faces: facesOf(count, rings, sides) };
   }
 
   function startAcross(tangent, across) {
@@ -212,13 +224,13 @@
     for (let axis = 0; axis < 3; axis += 1) vector[axis] /= length;
   }
 
-  const known = { count: -1, samples: 0, faces: null };
+  const known = { count: -1, rings: 0, sides: 0, faces: null };
 
   /* Triangles of so many tubes; the same again as long as the number stays. */
-  function facesOf(count, samples) {
-    if (known.count === count && known.samples === samples) return known.faces;
-    const pointsEach = samples * SIDES + 2;
-    const faces = new Uint32Array(count * (2 * (samples - 1) * SIDES + 2 * SIDES) * 4);
+  function facesOf(count, rings, sides) {
+    if (known.count === count && known.rings === rings && known.sides === sides) return known.faces;
+    const pointsEach = rings * sides + 2;
+    const faces = new Uint32Array(count * (2 * (rings - 1) * sides + 2 * sides) * 4);
     let face = 0;
     const triangle = (a, b, c) => {
       faces[face] = 3;
@@ -229,20 +241,20 @@
     };
     for (let tube = 0; tube < count; tube += 1) {
       const base = tube * pointsEach;
-      for (let corner = 0; corner < SIDES; corner += 1) {
-        const following = (corner + 1) % SIDES;
-        for (let ring = 0; ring < samples - 1; ring += 1) {
-          const here = base + ring * SIDES + corner;
-          const beside = base + ring * SIDES + following;
-          triangle(here, beside, here + SIDES);
-          triangle(beside, beside + SIDES, here + SIDES);
+      for (let corner = 0; corner < sides; corner += 1) {
+        const following = (corner + 1) % sides;
+        for (let ring = 0; ring < rings - 1; ring += 1) {
+          const here = base + ring * sides + corner;
+          const beside = base + ring * sides + following;
+          triangle(here, beside, here + sides);
+          triangle(beside, beside + sides, here + sides);
         }
-        const end = base + (samples - 1) * SIDES;
-        triangle(base + samples * SIDES, base + following, base + corner);
-        triangle(base + samples * SIDES + 1, end + corner, end + following);
+        const end = base + (rings - 1) * sides;
+        triangle(base + rings * sides, base + following, base + corner);
+        triangle(base + rings * sides + 1, end + corner, end + following);
       }
     }
-    return Object.assign(known, { count, samples, faces }).faces;
+    return Object.assign(known, { count, rings, sides, faces }).faces;
   }
 
   /* Number of the tube that a ray meets first, or misses by less than `slack` mm; -1 for none (as tubes.py). */
@@ -278,5 +290,5 @@
     return hit >= 0 ? hit : near;
   }
 
-  nmri.tubes = { open, blend, paths, radius, directionColor, mesh, nearest };
+  nmri.tubes = { openFrame, blend, paths, radius, directionColor, mesh, nearest };
 })();
