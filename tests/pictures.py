@@ -52,6 +52,93 @@ def tracts_page_picture() -> None:
         browser.close()
 
 
+def view_pictures() -> None:
+    """The page's other views, each driven as a person would: neurons, slices, volume, linked views, layouts."""
+    with sync_playwright() as playwright, served() as (address, _):
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = opened(browser, address, (1600, 900))
+
+        def press(name: str) -> None:
+            page.click(f'[data-testid="{name}"]')
+
+        def scan(prompt: str) -> None:
+            page.fill('[data-testid="prompt-input"]', prompt)
+            page.press('[data-testid="prompt-input"]', "Enter")
+            page.wait_for_function("p => { const s = nmri3d.scan(); return s && s.prompt === p }", arg=prompt)
+
+        def save(name: str, seconds: float = 4) -> None:
+            page.wait_for_function("!nmri3d.painter || !nmri3d.painter.moving", timeout=120_000)
+            page.wait_for_timeout(1000 * seconds)
+            page.screenshot(path=ASSETS / f"page-{name}.png")
+
+        scan(PROMPT)
+        press("slices")
+        box = page.locator('[data-testid="brain-view"]').bounding_box()
+        page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
+        save("slices", 8)
+        press("volume")
+        save("volume", 12)
+        press("volume")
+        press("slices")
+        page.keyboard.press("Escape")
+        page.select_option('[data-testid="view-menu"]', "lateral_right")
+        press("toggle-neurons")
+        page.wait_for_timeout(30_000)
+        save("neurons", 20)
+        press("toggle-neurons")
+        page.select_option('[data-testid="view-menu"]', "overview")
+        page.select_option('[data-testid="surface-menu"]', "flat")
+        save("flat")
+        page.select_option('[data-testid="surface-menu"]', "pial")
+        page.select_option('[data-testid="layout-menu"]', "network")
+        save("network", 6)
+        page.select_option('[data-testid="layout-menu"]', "umap")
+        page.wait_for_function("nmri3d.data.geometry && nmri3d.data.geometry.layout === 'umap'", timeout=300_000)
+        press("tool-layout")
+        save("umap", 8)
+        press("pin")
+        scan("The capital of Italy is")
+        save("linked", 6)
+        browser.close()
+
+
+def form_pictures() -> None:
+    """What the same parcels look like on every surface and in every layout, in one figure."""
+    import numpy as np
+    from matplotlib.image import imsave
+
+    from nmri3d.atlas import NODE_LAYOUTS, node_layout
+
+    model = nmri3d.load()
+    scan = nmri3d.scan(model, "fMRI", PROMPT)
+    rows = []
+    with nmri3d.Brain(model) as brain:
+        for name in NODE_LAYOUTS:
+            brain.scene.add_nodes(node_layout(name, brain.atlas.components, model.layout_features()))
+        brain.show(scan, token=4)
+        for names in (("pial", "inflated", "sphere", "flat"), ("white", *NODE_LAYOUTS)):
+            row = []
+            for name in names:
+                brain.show_form(name)
+                brain.view("dorsal" if name == "flat" else "lateral_left")
+                if name in NODE_LAYOUTS:
+                    brain.scene.plotter.camera.Elevation(28)
+                row.append(brain.scene.screenshot((480, 400)))
+            rows.append(np.concatenate(row, axis=1))
+    imsave(ASSETS / "forms.png", np.concatenate(rows))
+
+
+def beside_picture() -> None:
+    """Before, after and the change, from Python."""
+    model = nmri3d.load()
+    comparison = nmri3d.perturb(model, PROMPT, [nmri3d.Edit("blocks.23.attn.head_3", "zero")])
+    brains = [nmri3d.Brain(model).show(comparison.scan(what)) for what in ("before", "after", "change")]
+    titles = ["before", "after blocks.23.attn.head_3 = 0", "change"]
+    nmri3d.side_by_side(brains, ASSETS / "side-by-side.png", titles=titles, size=(1920, 640))
+    for brain in brains:
+        brain.close()
+
+
 def brain_picture() -> None:
     """The figure of the library, as in the README's example."""
     model = nmri3d.load()
@@ -63,5 +150,8 @@ def brain_picture() -> None:
 if __name__ == "__main__":
     ASSETS.mkdir(exist_ok=True)
     brain_picture()
+    form_pictures()
+    beside_picture()
     page_pictures()
     tracts_page_picture()
+    view_pictures()

@@ -6,7 +6,7 @@ import argparse
 import platform
 from itertools import chain
 
-from tests.benchmarks import intervening, lens, mapping, painting, scanning, starting
+from tests.benchmarks import intervening, layouts, lens, mapping, neurons, painting, scanning, starting, volume
 
 
 def main() -> None:
@@ -20,9 +20,12 @@ def main() -> None:
         ("Memory", scanning.memory_above_bare()),
         ("Intervening, ratios to the bare forward pass", intervening.intervening(repeats=2 if quick else 5)),
         ("Lens", lens.lens_against_bare(pairs=3 if quick else 9)),
-        ("Painting", painting.painting()),
+        ("Neurons", neurons.neurons(large=not quick)),
+        ("Volume", volume.volume(large=not quick)),
+        ("Painting", chain(painting.painting(), painting.frames(pairs=5 if quick else 15))),
     ]
     if not quick:
+        parts.append(("Layouts", layouts.layouts()))
         parts.append(("Template", lens.template_seconds()))
         parts.append(("Long prompts", chain(lens.lens_memory(), intervening.long_prompt())))
         parts.append(("Page", starting.page()))
