@@ -48,6 +48,41 @@ def test_pictures_are_drawn_without_networks():
     assert not loaded_by(code) & {"torch", "transformers", "transformer_lens", "trame", "fastapi"}
 
 
+DRAWN = """
+import numpy as np
+from nmri3d.atlas import Atlas, NODE_LAYOUTS, label_volume, node_layout
+from nmri3d.atlas.neurons import NeuronAtlas
+from nmri3d.components import ComponentTable
+from nmri3d.scene.brain import BrainScene
+from tests.atlas.tables import Shape, table
+components = table(3, 4)
+model = Shape(components)
+atlas = Atlas.build(model, "umap", cache=False)
+Atlas.build(model, "spectral", cache=False)
+nodes = [node_layout(name, components, model.layout_features()) for name in NODE_LAYOUTS]
+count = 40
+neurons = ComponentTable(["neuron"] * 3 * count, np.repeat([0, 1, 2], count), [*range(count)] * 3, [7] * 3 * count)
+random = np.random.default_rng(0)
+level = NeuronAtlas.build(atlas, neurons, lambda layer: random.normal(size=(count, 4)).astype("float32"), cache=False)
+with BrainScene(atlas, nodes=nodes) as scene:
+    scene.view("dorsal")
+    for name in scene.forms:
+        scene.show_form(name)
+        assert scene.screenshot((80, 60)).max() > 60, name
+    scene.show_neurons(level)
+    scene.screenshot((80, 60))
+    scene.show_neurons(None)
+    scene.show_volume(label_volume(atlas, 3.0, cache=False))
+    scene.screenshot((80, 60))
+"""
+
+
+def test_everything_is_drawn_by_a_plain_script_without_networks_or_web():
+    loaded = loaded_by(DRAWN)
+    assert loaded & {"vtkmodules", "pyvista"}
+    assert not loaded & {"torch", "transformers", "transformer_lens", "trame", "trame_vtk", "fastapi"}
+
+
 def test_networks_are_scanned_without_pictures():
     code = "import nmri3d.models.transformer_lens, nmri3d.scans.dispatch, nmri3d.service"
     assert not loaded_by(code) & {"vtkmodules", "pyvista", "trame", "trame_vtk", "fastapi"}
