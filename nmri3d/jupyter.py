@@ -57,23 +57,39 @@ class Brain:
     """The brain of a model, or of an atlas that was built before.
 
     model_or_atlas   what nmri3d.load returns, or an Atlas
-    layout           layout of the components on the cortex; only for a model, an atlas has its own
+    layout           anatomical, umap or spectral on the cortex, or stack, radial or network as balls; only for a model, an
+                     atlas has its own
     surface          surface, or layout of balls, that is shown first (`show_form`)
     borders          thin lines between parcels
+    features         what components are compared by: "weights", or "functional", how they vary together over the
+                     reference text (measured once a model, which takes a while)
+    area             what a parcel's area follows: "parameters" or "equal"
 
-    Raises InputError for an unknown layout or surface.
+    Raises InputError for an unknown layout, surface or choice.
     """
 
     def __init__(
-        self, model_or_atlas: Any, layout: str = "anatomical", surface: str = "pial", *, borders: bool = True
+        self,
+        model_or_atlas: Any,
+        layout: str = "anatomical",
+        surface: str = "pial",
+        *,
+        borders: bool = True,
+        features: str = "weights",
+        area: str = "parameters",
     ) -> None:
-        from nmri3d.atlas import Atlas
+        from nmri3d.atlas import LAYOUTS, NODE_LAYOUTS, Atlas
         from nmri3d.scene.brain import BrainScene
+        from nmri3d.template import layout_features
 
+        if layout not in (*LAYOUTS, *NODE_LAYOUTS):
+            raise InputError(f"there is no layout {layout!r}; choose one of {', '.join((*LAYOUTS, *NODE_LAYOUTS))}")
         if isinstance(model_or_atlas, Atlas):
             atlas = model_or_atlas
         elif hasattr(model_or_atlas, "layout_features"):
-            atlas = Atlas.build(model_or_atlas, layout=layout)
+            on_cortex = LAYOUTS[0] if layout in NODE_LAYOUTS else layout
+            given = layout_features(model_or_atlas, features)
+            atlas = Atlas.build(model_or_atlas, on_cortex, area=area, features=given)
         else:
             raise InputError(
                 f"a brain is made of a model or an atlas, not of {type(model_or_atlas).__name__}; "
@@ -85,7 +101,7 @@ class Brain:
         self.scene.show_borders(borders)
         self._shown: tuple[Scan, int, DisplayRange, ColorMap, TractStyle] | None = None
         self._live: LiveView | None = None
-        self.show_form(surface)
+        self.show_form(layout if layout in NODE_LAYOUTS else surface)
 
     def scan(self, mode: str, prompt: str | None = None, *, token: int | None = None, **options: Any) -> Brain:
         """Scan the brain's model and show the result, which is then `current_scan`.

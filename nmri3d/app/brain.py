@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nmri3d.app.hidden_volume import add_hidden_volume
-from nmri3d.app.layouts import LayoutChoice, build_atlas, layout_features
+from nmri3d.app.layouts import LayoutChoice, build_atlas
 from nmri3d.app.panels import canvas
 from nmri3d.app.payloads import (
     FIRST_SURFACE,
@@ -47,6 +47,7 @@ from nmri3d.scene.neurons import place_holder as neuron_place_holder
 from nmri3d.scene.tracts import TRACT_COLORS, TractStyle, drawable, reference_score
 from nmri3d.scene.twin import add_twin
 from nmri3d.service import Service
+from nmri3d.template import layout_features
 
 FORMS = (*SURFACES, *NODE_LAYOUTS)
 """What a brain can look like: surfaces, and layouts of balls."""

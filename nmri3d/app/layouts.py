@@ -17,9 +17,7 @@ from nmri3d.app.state import require_choice, require_message
 from nmri3d.atlas import AREAS, LAYOUTS, Atlas, describe
 from nmri3d.models.backend import Backend, Progress
 from nmri3d.service import Service
-
-SOURCES = ("weights", "functional")
-"""What components are compared by: their weights, or how their activations vary together over the reference text."""
+from nmri3d.template import SOURCES, layout_features
 
 
 @dataclass(frozen=True)
@@ -59,15 +57,6 @@ def build_atlas(service: Service, choice: LayoutChoice, progress: Progress) -> A
         )
 
     return service.derive(("atlas", choice), make, progress=progress)
-
-
-def layout_features(backend: Backend, source: str, progress: Progress) -> np.ndarray | None:
-    """float32 [n, k] of functional features; None for those of the weights, which the model itself gives."""
-    if source == "weights":
-        return None
-    from nmri3d.template import functional_features
-
-    return functional_features(backend, progress)
 
 
 def layout_finding(atlas: Atlas, choice: LayoutChoice) -> dict[str, Any]:

@@ -70,8 +70,11 @@ def serve(
 @app.command()
 def atlas(
     model: ModelOption = "smollm2-135m",
-    layout: Annotated[str, typer.Option(help="How components are laid out: anatomical.")] = "anatomical",
+    layout: Annotated[str, typer.Option(help="anatomical, umap or spectral.")] = "anatomical",
     area: Annotated[str, typer.Option(help="What a parcel's area follows: parameters or equal.")] = "parameters",
+    features: Annotated[
+        str, typer.Option(help="What components are compared by: weights, or functional (over the reference text).")
+    ] = "weights",
     resolution: Annotated[str, typer.Option(help="auto, fsaverage5, fsaverage6 or fsaverage7.")] = "auto",
     as_json: JsonOption = False,
     device: DeviceOption = "auto",
@@ -82,10 +85,12 @@ def atlas(
     """Lay a model out on the cortex and print how good the map is."""
     with showing_progress() as progress:
         from nmri3d.atlas import Atlas
+        from nmri3d.template import layout_features
 
         loaded = load_model(model, device, dtype, revision, backend, progress)
         progress(0.8, "dividing the cortex")
-        built = Atlas.build(loaded, layout=layout, area=area, resolution=resolution)
+        given = layout_features(loaded, features, progress)
+        built = Atlas.build(loaded, layout=layout, area=area, resolution=resolution, features=given, progress=progress)
     if as_json:
         print(json.dumps({name: json_number(value) for name, value in built.quality.items()}))
         return

@@ -118,6 +118,9 @@ def screenshot(
     transparent: Annotated[bool, typer.Option("--transparent", help="No background.")] = False,
     color_bar: Annotated[bool, typer.Option("--color-bar/--no-color-bar", help="Draw the color bar.")] = True,
     header: Annotated[bool, typer.Option("--header/--no-header", help="Draw the header and the tokens.")] = True,
+    layout: Annotated[
+        str, typer.Option(help="anatomical, umap or spectral on the cortex; stack, radial or network as balls.")
+    ] = "anatomical",
     palette: Annotated[
         str, typer.Option(help="standard, or colorblind for colors that everybody can tell apart.")
     ] = "standard",
@@ -158,7 +161,7 @@ def screenshot(
         loaded = load_model(model, device, dtype, revision, backend, progress)
         result = run_scan(loaded, prompt=prompt, progress=progress, **options)
         progress(0.9, "drawing")
-        with Brain(loaded, surface=surface) as brain:
+        with Brain(loaded, layout=layout, surface=surface) as brain:
             brain.show(result, token=token, colors=colors).view(view).select(select)
             written = brain.screenshot(
                 path, size=width_height, dpi=dpi, transparent=transparent, color_bar=color_bar, header=header

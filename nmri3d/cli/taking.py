@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PromptArgument = Annotated[
     str | None, typer.Argument(help="What the model reads; fMRI, DTI and FLAIR need it, T1 and T2 take none.")
 ]
-LayoutOption = Annotated[str, typer.Option(help="How components are laid out on the cortex.")]
+LayoutOption = Annotated[str, typer.Option(help="anatomical, umap, spectral; or as balls: stack, radial, network.")]
 SurfaceOption = Annotated[
     str, typer.Option(help="pial, inflated, white, sphere, flat; or balls: stack, radial, network.")
 ]

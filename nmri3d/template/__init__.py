@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "examples": ["Example", "moving_passages"],
         "functional": ["functional_features"],
         "reference": ["passages"],
+        "sources": ["SOURCES", "layout_features"],
         "template": ["LensReference", "Template", "stratum_of"],
     },
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -133,7 +134,10 @@ def part(model, atlas) -> NeuronPart:
 
 def ask(part: NeuronPart, name: str, *arguments: Any) -> Any:
     found = part.handlers()[name](*arguments)
-    return asyncio.run(found) if asyncio.iscoroutine(found) else found
+    if not asyncio.iscoroutine(found):
+        return found
+    with ThreadPoolExecutor(1) as thread:  # the browser's tests leave a running event loop in this one
+        return thread.submit(asyncio.run, found).result()
 
 
 def test_a_step_is_that_of_the_scanned_prompt(part, model):

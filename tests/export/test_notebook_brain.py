@@ -24,8 +24,8 @@ def brain(atlas):
 def test_it_is_made_of_a_model_or_an_atlas(atlas, monkeypatch):
     asked = []
 
-    def build(model, layout):
-        asked.append((model, layout))
+    def build(model, layout, *, area, features):
+        asked.append((model, layout, area, features))
         return atlas
 
     monkeypatch.setattr("nmri3d.atlas.Atlas.build", build)
@@ -33,7 +33,11 @@ def test_it_is_made_of_a_model_or_an_atlas(atlas, monkeypatch):
     with Brain(model, layout="anatomical", surface="inflated") as brain:
         assert brain.atlas is atlas
         assert brain.scene.surface == "inflated"
-    assert asked == [(model, "anatomical")]
+    assert asked == [(model, "anatomical", "parameters", None)]
+    with pytest.raises(InputError, match="network"):
+        Brain(model, layout="round")
+    with pytest.raises(InputError, match="functional"):
+        Brain(model, features="colors")
     with pytest.raises(InputError, match="not of str"):
         Brain("smollm2-135m")
 
