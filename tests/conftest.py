@@ -7,6 +7,9 @@ import pytest
 # No test may reach a hub; the default model comes from the cache or from the PyPI wheel.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # several workers: each keeps to its share of the cores
+    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 
 @pytest.fixture(scope="session")
