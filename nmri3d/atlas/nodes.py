@@ -14,7 +14,8 @@ the parameters of its component, but no radius is under SMALLEST of the largest;
 a place (`ComponentTable.cortical`) have no ball: NaN.
 
 A parcel curls up into its ball: distance from the parcel's center, as a share r of the way to its border, becomes the
-angle 2 asin(r) from the ball's pole (Lambert's equal-area projection, backwards), and the azimuth stays. So a ball is
+angle 2 asin(r) from the ball's pole (Lambert's equal-area projection, backwards), and the azimuth stays. Around a slit
+of the flat surface, r is measured along the mesh. So a ball is
 another shape of the same faces, with the same texture coordinates; its whole border lies at the other pole.
 
 Left out: lines between balls (a tube is a measured edge, scene/tracts.py).
@@ -23,6 +24,7 @@ Left out: lines between balls (a tube is a measured edge, scene/tracts.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -189,11 +191,16 @@ def _radii(places: np.ndarray, n_params: np.ndarray) -> np.ndarray:
 
 
 def ball_directions(
-    sphere: np.ndarray, n_left_vertices: int, vertex_of_split: np.ndarray, component_of_split: np.ndarray
+    sphere: np.ndarray,
+    n_left_vertices: int,
+    vertex_of_split: np.ndarray,
+    component_of_split: np.ndarray,
+    split_faces: np.ndarray,
 ) -> np.ndarray:
     """float32 [n_split, 3]: where each vertex of a split mesh lies on its component's ball of radius 1.
 
-    sphere float [v, 3] is the atlas' sphere, mm. Vertices without a component get 0.
+    sphere float [v, 3] is the atlas' sphere, mm; split_faces int [f, 3] number the split vertices. Vertices without a
+    component get 0.
     """
     direction = np.zeros((len(sphere), 3))
     for half in (slice(None, n_left_vertices), slice(n_left_vertices, None)):
@@ -203,12 +210,13 @@ def ball_directions(
     n_owners = np.bincount(vertex, minlength=len(sphere))
     on_border = n_owners[vertex] > 1
     balls = np.zeros((len(vertex), 3), dtype=np.float32)
+    graph = _edge_lengths(split_faces, direction[vertex])
     order = np.argsort(component, kind="stable")
     bounds = np.searchsorted(component[order], np.arange(component.max(initial=-1) + 2))
     for row in range(len(bounds) - 1):
         own = order[bounds[row] : bounds[row + 1]]
         if len(own):
-            balls[own] = _curled(direction[vertex[own]], on_border[own])
+            balls[own] = _curled(direction[vertex[own]], on_border[own], graph[own][:, own])
     return balls
 
 
@@ -221,8 +229,23 @@ def _from_center(points: np.ndarray) -> np.ndarray:
     return result
 
 
-def _curled(direction: np.ndarray, on_border: np.ndarray) -> np.ndarray:
-    """float64 [k, 3]: a patch of the unit sphere, [k, 3], curled up into a whole sphere, its border at one pole."""
+def _edge_lengths(faces: np.ndarray, points: np.ndarray) -> Any:
+    """Sparse [n, n]: lengths of the edges of a mesh."""
+    import scipy.sparse as sparse
+
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = np.unique(np.sort(edges, axis=1), axis=0)
+    length = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
+    return sparse.csr_matrix((length, edges.T), shape=(len(points), len(points)))
+
+
+def _curled(direction: np.ndarray, on_border: np.ndarray, graph: Any) -> np.ndarray:
+    """float64 [k, 3]: a patch of the unit sphere, [k, 3], curled up into a whole sphere, its border at one pole.
+
+    graph: sparse [k, k], lengths of the edges within the patch.
+    """
+    from scipy.sparse.csgraph import dijkstra
+
     pole = direction.mean(axis=0)
     pole /= max(np.linalg.norm(pole), 1e-12)
     first = np.cross(pole, np.eye(3)[np.argmin(np.abs(pole))])
@@ -235,7 +258,12 @@ def _curled(direction: np.ndarray, on_border: np.ndarray) -> np.ndarray:
         rim = np.array([int(np.argmax(angle))])
     rim = rim[np.argsort(azimuth[rim], kind="stable")]
     reach = np.interp(azimuth, azimuth[rim], angle[rim], period=2 * np.pi)
-    share = np.where(on_border, 1.0, np.clip(angle / np.maximum(reach, 1e-12), 0.0, 1.0))
+    share = np.where(on_border, 1.0, angle / np.maximum(reach, 1e-12))
+    if (share[~on_border] >= 1).any():  # around a slit its border has several distances in one direction
+        middle = np.argmin(np.where(on_border, np.inf, angle))
+        within = dijkstra(graph, directed=False, indices=middle)
+        rest = dijkstra(graph, directed=False, indices=np.flatnonzero(on_border), min_only=True)
+        share = np.where(on_border, 1.0, np.clip(within / np.maximum(within + rest, 1e-12), 0.0, 1.0))
     polar = 2 * np.arcsin(share)
     around = np.cos(azimuth)[:, None] * first + np.sin(azimuth)[:, None] * second
     result: np.ndarray = np.cos(polar)[:, None] * pole + np.sin(polar)[:, None] * around

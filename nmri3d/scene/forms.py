@@ -93,7 +93,7 @@ class Forms:
         if self._balls is None:
             atlas, split = self._atlas, self._split
             self._balls = ball_directions(
-                atlas.surfaces["sphere"], atlas.n_left_vertices, split.vertex, split.component
+                atlas.surfaces["sphere"], atlas.n_left_vertices, split.vertex, split.component, split.faces
             )
         return self._balls
 

@@ -82,7 +82,7 @@ def test_unknown_names_and_empty_models_are_refused():
 def test_a_parcel_covers_its_whole_ball_once(default_atlas):
     atlas = default_atlas
     split = split_along_borders(atlas.faces, atlas.face_component)
-    balls = ball_directions(atlas.surfaces["sphere"], atlas.n_left_vertices, split.vertex, split.component)
+    balls = ball_directions(atlas.surfaces["sphere"], atlas.n_left_vertices, split.vertex, split.component, split.faces)
     inside = split.component >= 0
     assert np.allclose(np.linalg.norm(balls[inside], axis=1), 1, atol=1e-5)
     assert (balls[~inside] == 0).all()

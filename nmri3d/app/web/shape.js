@@ -151,7 +151,7 @@
     if (painter && geometry) {
       const center = nmri.typed(Float32Array, flight.center);
       const radius = nmri.typed(Float32Array, flight.radius);
-      kept = { pose: painter.stand.pose, center, radius, unfold: false };
+      kept = { pose: painter.stand.pose, kind: painter.form.kind, center, radius, unfold: false };
       if (!motion.reduced() && (await forms.fetchDirections()) && nmri.painter === painter) {
         painter.setForm(forms.balls(geometry, "flight", center, radius, null), true);
         await landed(painter);
@@ -177,12 +177,18 @@
     const name = wanted();
     Object.assign(state, { from: name, to: name === "inflated" ? "pial" : "inflated", share: 0, busy: "" });
     const form = await forms.fetch(name);
+    // A camera that fitted another kind of form shows too much of this one, or too little.
+    const fit = (animate) => nmri.fitView(Boolean(start && form && start.kind !== form.kind), animate);
     if (start && start.unfold && !motion.reduced() && (await forms.fetchDirections())) {
       painter.setForm(forms.balls(geometry, "flight", start.center, start.radius, null), false);
-      return { pose: start.pose, after: () => form && painter.setForm(form, form.kind !== "flat") };
+      const unfold = () => {
+        if (form) painter.setForm(form, form.kind !== "flat");
+        fit(true);
+      };
+      return { pose: start.pose, after: unfold };
     }
     if (form) painter.setForm(form, false);
-    return { pose: start && start.pose, after: () => {} };
+    return { pose: start && start.pose, after: () => fit(false) };
   }
 
   nmri.shape = { state, SURFACES, CORTICAL, NODES, isNodes, isAnatomy, wanted, parts, canMix, setShare, goBack, fly, begin };
