@@ -15,7 +15,7 @@ a place (`ComponentTable.cortical`) have no ball: NaN.
 
 A parcel curls up into its ball: distance from the parcel's center, as a share r of the way to its border, becomes the
 angle 2 asin(r) from the ball's pole (Lambert's equal-area projection, backwards), and the azimuth stays. Around a slit
-of the flat surface, r is measured along the mesh. So a ball is
+of the flat surface, the border is laid around a circle first, and the rest between. So a ball is
 another shape of the same faces, with the same texture coordinates; its whole border lies at the other pole.
 
 Left out: lines between balls (a tube is a measured edge, scene/tracts.py).
@@ -24,7 +24,6 @@ Left out: lines between balls (a tube is a measured edge, scene/tracts.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -210,13 +209,14 @@ def ball_directions(
     n_owners = np.bincount(vertex, minlength=len(sphere))
     on_border = n_owners[vertex] > 1
     balls = np.zeros((len(vertex), 3), dtype=np.float32)
-    graph = _edge_lengths(split_faces, direction[vertex])
+    owner = component[split_faces[:, 0]]
     order = np.argsort(component, kind="stable")
     bounds = np.searchsorted(component[order], np.arange(component.max(initial=-1) + 2))
     for row in range(len(bounds) - 1):
         own = order[bounds[row] : bounds[row + 1]]
         if len(own):
-            balls[own] = _curled(direction[vertex[own]], on_border[own], graph[own][:, own])
+            faces = np.searchsorted(own, split_faces[owner == row])
+            balls[own] = _curled(direction[vertex[own]], on_border[own], faces)
     return balls
 
 
@@ -229,23 +229,11 @@ def _from_center(points: np.ndarray) -> np.ndarray:
     return result
 
 
-def _edge_lengths(faces: np.ndarray, points: np.ndarray) -> Any:
-    """Sparse [n, n]: lengths of the edges of a mesh."""
-    import scipy.sparse as sparse
-
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    edges = np.unique(np.sort(edges, axis=1), axis=0)
-    length = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
-    return sparse.csr_matrix((length, edges.T), shape=(len(points), len(points)))
-
-
-def _curled(direction: np.ndarray, on_border: np.ndarray, graph: Any) -> np.ndarray:
+def _curled(direction: np.ndarray, on_border: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """float64 [k, 3]: a patch of the unit sphere, [k, 3], curled up into a whole sphere, its border at one pole.
 
-    graph: sparse [k, k], lengths of the edges within the patch.
+    faces int [f, 3] of the patch.
     """
-    from scipy.sparse.csgraph import dijkstra
-
     pole = direction.mean(axis=0)
     pole /= max(np.linalg.norm(pole), 1e-12)
     first = np.cross(pole, np.eye(3)[np.argmin(np.abs(pole))])
@@ -260,11 +248,46 @@ def _curled(direction: np.ndarray, on_border: np.ndarray, graph: Any) -> np.ndar
     reach = np.interp(azimuth, azimuth[rim], angle[rim], period=2 * np.pi)
     share = np.where(on_border, 1.0, angle / np.maximum(reach, 1e-12))
     if (share[~on_border] >= 1).any():  # around a slit its border has several distances in one direction
-        middle = np.argmin(np.where(on_border, np.inf, angle))
-        within = dijkstra(graph, directed=False, indices=middle)
-        rest = dijkstra(graph, directed=False, indices=np.flatnonzero(on_border), min_only=True)
-        share = np.where(on_border, 1.0, np.clip(within / np.maximum(within + rest, 1e-12), 0.0, 1.0))
-    polar = 2 * np.arcsin(share)
+        share, azimuth = _spread_on_disk(direction, faces, azimuth)
+    polar = 2 * np.arcsin(np.clip(share, 0.0, 1.0))
     around = np.cos(azimuth)[:, None] * first + np.sin(azimuth)[:, None] * second
     result: np.ndarray = np.cos(polar)[:, None] * pole + np.sin(polar)[:, None] * around
     return result
+
+
+def _spread_on_disk(points: np.ndarray, faces: np.ndarray, azimuth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distance from the middle, 0 to 1, and azimuth [k] of a patch whose longest border is laid around a circle.
+
+    Each inner point lies at the mean of those it shares an edge with (Tutte 1963): no face folds over, whatever the
+    border looks like. The circle is turned so that azimuths [k] stay as far as they can.
+    """
+    import scipy.sparse as sparse
+    from scipy.sparse.linalg import spsolve
+
+    sides = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    known = {(a, b) for a, b in sides.tolist()}
+    following = {a: b for a, b in sides.tolist() if (b, a) not in known}
+    loops: list[list[int]] = []
+    while following:
+        loop = [next(iter(following))]
+        while loop[-1] in following:
+            loop.append(following.pop(loop[-1]))
+        loops.append(loop)
+    rim = np.array(max(loops, key=len))
+    along = np.cumsum(np.linalg.norm(points[rim[1:]] - points[rim[:-1]], axis=1))
+    turn = np.zeros(len(points))
+    turn[rim[1:]] = 2 * np.pi * along / along[-1]
+    fixed = np.zeros(len(points), dtype=bool)
+    fixed[rim] = True
+    shift = np.angle(np.exp(1j * (azimuth[rim] - turn[rim])).sum())
+    circle = np.exp(1j * (turn + shift))
+    edges = np.unique(np.sort(sides, axis=1), axis=0)
+    both = np.concatenate([edges, edges[:, ::-1]])
+    graph = sparse.csr_matrix((np.ones(len(both)), both.T), shape=(len(points), len(points)))
+    laplacian = sparse.diags(np.asarray(graph.sum(axis=1)).ravel()) - graph
+    place = np.where(fixed, circle, 0)
+    inner = ~fixed
+    if inner.any():
+        pulled = -laplacian[inner][:, fixed] @ circle[fixed]
+        place[inner] = spsolve(laplacian[inner][:, inner].tocsc().astype(complex), pulled)
+    return np.abs(place), np.angle(place)
