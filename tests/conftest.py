@@ -12,6 +12,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several workers: each keeps to its sh
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 
+def pytest_collection_modifyitems(items):
+    """Workers take whole files, and one takes all that drives a browser: two at once would wait for each other."""
+    for item in items:
+        drives = item.path.parent.name == "app" or item.get_closest_marker("browser") is not None
+        item.add_marker(pytest.mark.xdist_group("browser" if drives else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def smollm2():
     """The real default model, shared by all tests of a run; they must not change it."""
