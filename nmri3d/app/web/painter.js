@@ -164,7 +164,9 @@
 
     /* Show component colors; `target.glass`, strengths, makes a cortex of glass of it. `fade` crosses over from the present picture; `pulsing` lets strong ones breathe. */
     paint(target, { fade, pulsing }) {
-      this.fade = fade && !motion.reduced() ? { from: this.texels.getData().slice(), start: performance.now() } : null;
+      const glass = Boolean((this.target && this.target.glass) || (this.fade && this.fade.glass));
+      const from = fade && !motion.reduced() ? this.texels.getData().slice() : null;
+      this.fade = from && { from, glass, start: performance.now() };
       this.pulsing = pulsing && !motion.reduced();
       this.target = target;
       this.requestDraw();
@@ -195,7 +197,7 @@
         for (let at = 0; at < data.length; at += 1) data[at] = from[at] + (data[at] - from[at]) * share + 0.5;
         if (share >= 1) this.fade = null;
       }
-      const translucent = Boolean(this.target.glass || this.fade); // glass is still fading away
+      const translucent = Boolean(this.target.glass || (this.fade && this.fade.glass)); // glass may be fading away still
       this.actor.setForceOpaque(!translucent);
       this.actor.setForceTranslucent(translucent);
       this.texels.modified();
