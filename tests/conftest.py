@@ -12,11 +12,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several workers: each keeps to its sh
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 
-def pytest_collection_modifyitems(items):
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
     """Workers take whole files, and one takes all that drives a browser: two at once would wait for each other."""
-    for item in items:
-        drives = item.path.parent.name == "app" or item.get_closest_marker("browser") is not None
-        item.add_marker(pytest.mark.xdist_group("browser" if drives else str(item.path)))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneBrowser(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.split("::", 1)[0]
+            return "browser" if file.startswith(("tests/app/", "tests/export/test_web_page")) else file
+
+    return OneBrowser(config, log)
 
 
 @pytest.fixture(scope="session")
