@@ -77,15 +77,7 @@ def scan(
     backend: BackendOption = "auto",
 ) -> None:
     """Scan a model and list its strongest components."""
-    circuit: dict[str, Any] = {
-        "corrupt": corrupt,
-        "target": target,
-        "foil": foil,
-        "position": at,
-        "method": method,
-        "effect": effect,
-    }
-    circuit |= {"edges": edges, "share": share}
+    circuit = circuit_options(corrupt, target, foil, at, method, effect, edges) | {"share": share}
     options = scan_options(mode, prompt, aggregation=aggregation, statistic=statistic, circuit=circuit)
     if options["mode"] == "fMRI":
         options |= {"layers": layer, "positions": position, "level": level}
@@ -100,76 +92,22 @@ def scan(
     print(json.dumps(_scan_json(result)) if as_json else _scan_text(result, top))
 
 
-@app.command()
-def screenshot(
-    path: Annotated[Path, typer.Argument(help="PNG file to write.")],
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", "-p", help="What the model reads (fMRI, DTI, FLAIR).")
-    ] = None,
-    mode: ModeOption = "",
-    token: Annotated[int, typer.Option(help="Token to show, counted from 0, or from the end by -1.")] = -1,
-    surface: Annotated[str, typer.Option(help="pial, inflated, white or sphere.")] = "pial",
-    view: Annotated[
-        str, typer.Option(help="lateral_left, medial_right, dorsal, ventral, anterior, posterior, …")
-    ] = "lateral_left",
-    select: Annotated[str | None, typer.Option(help="Component to mark, such as blocks.5.mlp.")] = None,
-    size: Annotated[str, typer.Option(help="Width x height in pixels.")] = "1920x1080",
-    dpi: Annotated[float, typer.Option(help="Pixels an inch, written into the file; text is sized by it.")] = 100,
-    transparent: Annotated[bool, typer.Option("--transparent", help="No background.")] = False,
-    color_bar: Annotated[bool, typer.Option("--color-bar/--no-color-bar", help="Draw the color bar.")] = True,
-    header: Annotated[bool, typer.Option("--header/--no-header", help="Draw the header and the tokens.")] = True,
-    layout: Annotated[
-        str, typer.Option(help="anatomical, umap or spectral on the cortex; stack, radial or network as balls.")
-    ] = "anatomical",
-    palette: Annotated[
-        str, typer.Option(help="standard, or colorblind for colors that everybody can tell apart.")
-    ] = "standard",
-    model: ModelOption = "smollm2-135m",
-    aggregation: AggregationOption = "l2_norm",
-    statistic: StatisticOption = "std",
-    corrupt: CorruptOption = None,
-    target: TargetOption = None,
-    foil: FoilOption = None,
-    at: AtOption = -1,
-    method: MethodOption = "auto",
-    effect: EffectOption = None,
-    edges: EdgesOption = "eap",
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
-    revision: RevisionOption = None,
-    backend: BackendOption = "auto",
-) -> None:
-    """Write a picture of a scan, for a paper or a talk."""
-    from nmri3d.scene.colors import color_map
+# -- what they print ---
 
-    circuit: dict[str, Any] = {
+
+def circuit_options(
+    corrupt: str | None, target: str | None, foil: str | None, at: int, method: str, effect: str | None, edges: str
+) -> dict[str, Any]:
+    """Options of a DTI scan, as nmri3d.scan takes them."""
+    return {
         "corrupt": corrupt,
         "target": target,
         "foil": foil,
         "position": at,
         "method": method,
         "effect": effect,
+        "edges": edges,
     }
-    circuit |= {"edges": edges}
-    options = scan_options(mode, prompt, aggregation=aggregation, statistic=statistic, circuit=circuit)
-    width_height = width_and_height(size)
-    colors = color_map(options["mode"], palette)
-    with showing_progress() as progress:
-        from nmri3d.jupyter import Brain
-        from nmri3d.scans import scan as run_scan
-
-        loaded = load_model(model, device, dtype, revision, backend, progress)
-        result = run_scan(loaded, prompt=prompt, progress=progress, **options)
-        progress(0.9, "drawing")
-        with Brain(loaded, layout=layout, surface=surface) as brain:
-            brain.show(result, token=token, colors=colors).view(view).select(select)
-            written = brain.screenshot(
-                path, size=width_height, dpi=dpi, transparent=transparent, color_bar=color_bar, header=header
-            )
-    print(written)
-
-
-# -- what they print ---
 
 
 def scan_options(

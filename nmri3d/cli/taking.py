@@ -1,4 +1,4 @@
-"""Commands that scan and write something to take away: `movie` and `export`."""
+"""Commands that scan and write something to take away: `screenshot`, `movie` and `export`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,15 @@ from nmri3d.cli.common import (
     load_model,
     showing_progress,
 )
-from nmri3d.cli.scanning import EdgesOption, EffectOption, MethodOption, ModeOption, scan_options, width_and_height
+from nmri3d.cli.scanning import (
+    EdgesOption,
+    EffectOption,
+    MethodOption,
+    ModeOption,
+    circuit_options,
+    scan_options,
+    width_and_height,
+)
 
 if TYPE_CHECKING:
     from nmri3d.jupyter import Brain
@@ -38,7 +46,58 @@ SurfaceOption = Annotated[
 ]
 ViewOption = Annotated[str, typer.Option(help="lateral_left, medial_right, dorsal, ventral, anterior, posterior, …")]
 SelectOption = Annotated[str | None, typer.Option(help="Component to mark, such as blocks.5.mlp.")]
+TokenOption = Annotated[int, typer.Option(help="Token to show, counted from 0, or from the end by -1.")]
+ColorBarOption = Annotated[bool, typer.Option("--color-bar/--no-color-bar", help="Draw the color bar.")]
+HeaderOption = Annotated[bool, typer.Option("--header/--no-header", help="Draw the header and the tokens.")]
 PaletteOption = Annotated[str, typer.Option(help="standard, or colorblind for colors that everybody can tell apart.")]
+
+
+@app.command()
+def screenshot(
+    path: Annotated[Path, typer.Argument(help="PNG file to write.")],
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", help="What the model reads (fMRI, DTI, FLAIR).")
+    ] = None,
+    mode: ModeOption = "",
+    token: TokenOption = -1,
+    layout: LayoutOption = "anatomical",
+    surface: SurfaceOption = "pial",
+    view: ViewOption = "lateral_left",
+    select: SelectOption = None,
+    size: Annotated[str, typer.Option(help="Width x height in pixels.")] = "1920x1080",
+    dpi: Annotated[float, typer.Option(help="Pixels an inch, written into the file; text is sized by it.")] = 100,
+    transparent: Annotated[bool, typer.Option("--transparent", help="No background.")] = False,
+    color_bar: ColorBarOption = True,
+    header: HeaderOption = True,
+    palette: PaletteOption = "standard",
+    model: ModelOption = "smollm2-135m",
+    aggregation: AggregationOption = "l2_norm",
+    statistic: StatisticOption = "std",
+    corrupt: CorruptOption = None,
+    target: TargetOption = None,
+    foil: FoilOption = None,
+    at: AtOption = -1,
+    method: MethodOption = "auto",
+    effect: EffectOption = None,
+    edges: EdgesOption = "eap",
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    revision: RevisionOption = None,
+    backend: BackendOption = "auto",
+) -> None:
+    """Write a picture of a scan, for a paper or a talk."""
+    circuit = circuit_options(corrupt, target, foil, at, method, effect, edges)
+    options = scan_options(mode, prompt, aggregation=aggregation, statistic=statistic, circuit=circuit)
+    pixels = width_and_height(size)
+    with showing_progress() as progress:
+        loaded = load_model(model, device, dtype, revision, backend, _part(progress, 0.0, 0.4))
+        with _shown(loaded, prompt, options, layout, surface, palette, token, _part(progress, 0.4, 0.9)) as brain:
+            written = (
+                brain.view(view)
+                .select(select)
+                .screenshot(path, size=pixels, dpi=dpi, transparent=transparent, color_bar=color_bar, header=header)
+            )
+    print(written)
 
 
 @app.command()
@@ -59,8 +118,8 @@ def movie(
     surface: SurfaceOption = "pial",
     view: ViewOption = "lateral_left",
     select: SelectOption = None,
-    color_bar: Annotated[bool, typer.Option("--color-bar/--no-color-bar", help="Draw the color bar.")] = True,
-    header: Annotated[bool, typer.Option("--header/--no-header", help="Draw the header and the tokens.")] = True,
+    color_bar: ColorBarOption = True,
+    header: HeaderOption = True,
     palette: PaletteOption = "standard",
     model: ModelOption = "smollm2-135m",
     aggregation: AggregationOption = "l2_norm",
@@ -82,7 +141,7 @@ def movie(
 
     out = movie_path(out)  # says at once what cannot be written
     pixels = None if size is None else width_and_height(size)
-    circuit = _circuit(corrupt, target, foil, at, method, effect, edges)
+    circuit = circuit_options(corrupt, target, foil, at, method, effect, edges)
     options = scan_options(mode, prompt, aggregation=aggregation, statistic=statistic, circuit=circuit)
     kind = kind or ("tokens" if options["mode"] in ("fMRI", "FLAIR") else "turntable")
     with showing_progress() as progress:
@@ -111,7 +170,7 @@ def export(
         Path, typer.Option("--out", "-o", help="File to write: .glb (3D, VR), .html (a page of its own) or .vtm (VTK).")
     ] = Path("brain.glb"),
     mode: ModeOption = "",
-    token: Annotated[int, typer.Option(help="Token to show, counted from 0, or from the end by -1.")] = -1,
+    token: TokenOption = -1,
     layout: LayoutOption = "anatomical",
     surface: SurfaceOption = "pial",
     view: ViewOption = "lateral_left",
@@ -136,7 +195,7 @@ def export(
     from nmri3d.jupyter import checked_export_path
 
     out = checked_export_path(out)  # says at once what cannot be written
-    circuit = _circuit(corrupt, target, foil, at, method, effect, edges)
+    circuit = circuit_options(corrupt, target, foil, at, method, effect, edges)
     options = scan_options(mode, prompt, aggregation=aggregation, statistic=statistic, circuit=circuit)
     with showing_progress() as progress:
         loaded = load_model(model, device, dtype, revision, backend, _part(progress, 0.0, 0.4))
@@ -165,20 +224,6 @@ def _shown(
     result = scan(loaded, prompt=prompt, progress=progress, **options)
     progress(1.0, "drawing")
     return Brain(loaded, layout=layout, surface=surface).show(result, token=token, colors=colors)
-
-
-def _circuit(
-    corrupt: str | None, target: str | None, foil: str | None, at: int, method: str, effect: str | None, edges: str
-) -> dict[str, Any]:
-    return {
-        "corrupt": corrupt,
-        "target": target,
-        "foil": foil,
-        "position": at,
-        "method": method,
-        "effect": effect,
-        "edges": edges,
-    }
 
 
 def _part(progress: Progress, start: float, stop: float) -> Progress:
