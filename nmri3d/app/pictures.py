@@ -191,11 +191,8 @@ class Pictures:
             scene.show_volume(label_volume(self._atlas))
         scene.select(None if wish.selected < 0 else wish.selected)
         scene.render_window.SetSize(round(_WINDOW_HEIGHT * wish.aspect), _WINDOW_HEIGHT)
-        camera = scene.plotter.camera
-        camera.SetPosition(*wish.pose.position)
-        camera.SetFocalPoint(*wish.pose.focal_point)
-        camera.SetViewUp(*wish.pose.view_up)
-        camera.SetViewAngle(wish.pose.view_angle)
+        pose = wish.pose
+        scene.stage.stand((pose.position, pose.focal_point, pose.view_up, (pose.view_angle,)))
         shown = wish.display or display_range(scan)
         if level is not None:
             level = replace(level, scan=_thresholded(level.scan, wish, level.display))

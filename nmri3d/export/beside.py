@@ -24,6 +24,7 @@ from nmri3d.files import written_whole
 from nmri3d.results import Scan
 from nmri3d.scene.brain import BrainScene
 from nmri3d.scene.colors import ColorMap, DisplayRange, display_range, scan_color_map
+from nmri3d.scene.stage import CameraState
 from nmri3d.scene.tracts import TractStyle
 
 MOST = 4
@@ -58,11 +59,12 @@ def save_beside(views: Sequence[View], path: str | os.PathLike[str], *, size: tu
     rows = -(-len(views) // columns)
     width, height = size[0] // columns, size[1] // rows
     ranges = common_ranges(views)
-    pose = _Pose.of(views[0].scene)
+    first = views[0].scene.stage
+    preset, pose = first.preset, first.pose
     picture = np.zeros((height * rows, width * columns, 3), dtype=np.uint8)
     for at, (view, display) in enumerate(zip(views, ranges, strict=True)):
         row, column = divmod(at, columns)
-        tile = _tile(view, display, (width, height), pose)
+        tile = _tile(view, display, (width, height), preset, pose)
         picture[row * height : (row + 1) * height, column * width : (column + 1) * width] = tile
     _write(picture, target)
     return target
@@ -82,39 +84,9 @@ def common_ranges(views: Sequence[View]) -> list[DisplayRange]:
     return result
 
 
-@dataclass(frozen=True)
-class _Pose:
-    """Where the first brain's camera stands: at a preset, or somewhere else."""
-
-    preset: str | None
-    position: tuple[float, float, float]
-    focal_point: tuple[float, float, float]
-    view_up: tuple[float, float, float]
-    view_angle: float
-
-    @classmethod
-    def of(cls, scene: BrainScene) -> _Pose:
-        camera = scene.plotter.camera
-        return cls(
-            scene.stage.preset,
-            camera.GetPosition(),
-            camera.GetFocalPoint(),
-            camera.GetViewUp(),
-            camera.GetViewAngle(),
-        )
-
-    def take(self, scene: BrainScene) -> None:
-        if self.preset is not None:
-            scene.view(self.preset)
-            return
-        camera = scene.plotter.camera
-        camera.SetPosition(*self.position)
-        camera.SetFocalPoint(*self.focal_point)
-        camera.SetViewUp(*self.view_up)
-        camera.SetViewAngle(self.view_angle)
-
-
-def _tile(view: View, display: DisplayRange, size: tuple[int, int], pose: _Pose) -> np.ndarray:
+def _tile(
+    view: View, display: DisplayRange, size: tuple[int, int], preset: str | None, pose: CameraState
+) -> np.ndarray:
     """One brain's figure under its title, uint8 [height, width, 3]."""
     from matplotlib.image import imread
 
@@ -123,7 +95,10 @@ def _tile(view: View, display: DisplayRange, size: tuple[int, int], pose: _Pose)
     step = checked_step(view.scan, view.step)
     colors = view.colors or scan_color_map(view.scan)
     paint_scan(view.scene, view.scan, step, display, colors, tracts=view.tracts)
-    pose.take(view.scene)
+    if preset is None:
+        view.scene.stage.stand(pose)
+    else:
+        view.scene.view(preset)
     figure = ScanFigure(view.scene, view.scan, step, size, 100, False, display, colors)
     if view.title:
         figure.title = view.title

@@ -258,9 +258,8 @@ class _Studio:
 @contextmanager
 def _standing(scene: BrainScene) -> Iterator[None]:
     """Put camera, surface and window back afterwards."""
-    camera, window = scene.plotter.camera, scene.render_window
-    preset, surface, size = scene.stage.preset, scene.surface, tuple(window.GetSize())
-    pose, angle = _pose(scene), camera.GetViewAngle()
+    window = scene.render_window
+    preset, pose, surface, size = scene.stage.preset, scene.stage.pose, scene.surface, tuple(window.GetSize())
     try:
         yield
     finally:
@@ -270,8 +269,7 @@ def _standing(scene: BrainScene) -> Iterator[None]:
         if preset is not None:
             scene.stage.fit(preset)
         else:
-            _stand(scene, pose)
-            camera.SetViewAngle(angle)
+            scene.stage.stand(pose)
 
 
 def _pose(scene: BrainScene) -> Pose:
@@ -282,13 +280,7 @@ def _pose(scene: BrainScene) -> Pose:
 def _stand(scene: BrainScene, pose: Pose) -> None:
     from nmri3d.scene.camera import VIEW_ANGLE
 
-    camera = scene.plotter.camera
-    position, middle, up = pose
-    camera.SetPosition(*position)
-    camera.SetFocalPoint(*middle)
-    camera.SetViewUp(*up)
-    camera.SetViewAngle(VIEW_ANGLE)
-    scene.plotter.renderer.ResetCameraClippingRange()
+    scene.stage.stand((*(tuple(part) for part in pose), (VIEW_ANGLE,)))
 
 
 def _upright(direction: np.ndarray, up: np.ndarray) -> np.ndarray:

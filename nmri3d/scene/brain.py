@@ -238,7 +238,7 @@ class BrainScene:
         Raises AlignmentError for the neurons of another atlas.
         """
         actor = None if neurons is None else NeuronActor(self.plotter, self.atlas, neurons, self._split)
-        if self.neurons is not None and actor is None:
+        if self.neurons is not None and actor is None:  # another actor of its name takes the place by itself
             self.neurons.close()
         self.neurons = actor
         if actor is not None:
@@ -362,17 +362,11 @@ class BrainScene:
         ray = self.stage.ray(x, y)
         if ray is None:
             return None, None
-        face = self._cortex.face_on(ray)
+        bare = self._cortex.hit(ray)
         found = None if self.neurons is None else self.neurons.hit(ray)
-        if found is None or (face is not None and self._share_to(face, ray) < found[2]):
-            return face, None
-        return found[0], found[1] if found[1] >= 0 else None
-
-    def _share_to(self, face: int, ray: tuple[np.ndarray, np.ndarray]) -> float:
-        """Share of a line of sight at which it meets the plane of a face."""
-        a, b, c = self.form.points[self.split_faces[face]].astype(np.float64)
-        normal = np.cross(b - a, c - a)
-        return float(normal @ (a - ray[0]) / (normal @ (ray[1] - ray[0])))
+        if found is not None and (bare is None or found[2] <= bare[1]):
+            return found[0], found[1] if found[1] >= 0 else None
+        return None if bare is None else bare[0], None
 
     @property
     def _shown_hemispheres(self) -> Hemispheres:

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import pyvista
 from vtkmodules.util.numpy_support import numpy_to_vtk
-from vtkmodules.vtkCommonCore import mutable
-from vtkmodules.vtkCommonDataModel import vtkImageData, vtkStaticCellLocator
+from vtkmodules.vtkCommonDataModel import vtkImageData
 from vtkmodules.vtkRenderingCore import vtkTexture
 
+from nmri3d.scene.faces import Faces
 from nmri3d.scene.mesh import SplitMesh
-from nmri3d.scene.ribbons import triangle_cells
 from nmri3d.scene.texture import TextureLayout, texture_image
 
 AMBIENT, DIFFUSE, SPECULAR, SPECULAR_POWER = 0.34, 0.66, 0.04, 12.0
@@ -50,7 +49,8 @@ class CortexActor:
         self.is_glass = False
         self.mesh = pyvista.PolyData()
         self.mesh.points = points
-        self.mesh.SetPolys(triangle_cells(split.faces))
+        self._faces = Faces(self.mesh)
+        self._faces.put(split.faces)
         coordinates = numpy_to_vtk(layout.texture_coordinates(split.component, fold), deep=True)
         coordinates.SetName("TextureCoordinates")
         self.mesh.GetPointData().SetTCoords(coordinates)
@@ -79,8 +79,6 @@ class CortexActor:
         properties.ambient, properties.diffuse = AMBIENT, DIFFUSE
         properties.specular, properties.specular_power = SPECULAR, SPECULAR_POWER
         plotter.add_actor(self.actor, name=name, reset_camera=False, render=False)
-        self._locator: Any = None
-        self._located_at = -1
 
     def paint(self, colors: np.ndarray, glass: np.ndarray | None) -> None:
         """Write the texture; see `BrainScene.paint`."""
@@ -103,26 +101,13 @@ class CortexActor:
         if np.array_equal(drawn, self._drawn):
             return
         self._drawn = drawn
-        cells = triangle_cells(self._split.faces[drawn])
-        cells.Modified()  # VTK goes by time stamps: an older array would leave the old bounds
-        self.mesh.SetPolys(cells)
-        self.mesh.DeleteCells()  # else VTK keeps looking faces up in its table of the old ones
-        self.mesh.Modified()
+        self._faces.put(self._split.faces[drawn])
         self.actor.visibility = len(drawn) > 0
 
-    def face_on(self, ray: tuple[np.ndarray, np.ndarray]) -> int | None:
-        """Number of the drawn face that a line of sight meets first."""
-        if not len(self._drawn):
-            return None
-        if self._locator is None or self._located_at != self.mesh.GetMTime():
-            self._locator = vtkStaticCellLocator()
-            self._locator.SetDataSet(self.mesh)
-            self._locator.BuildLocator()
-            self._located_at = self.mesh.GetMTime()
-        t, hit, coordinates, part, cell = mutable(0.0), [0.0] * 3, [0.0] * 3, mutable(0), mutable(-1)
-        if not self._locator.IntersectWithLine(ray[0], ray[1], 1e-6, t, hit, coordinates, part, cell):
-            return None
-        return int(self._drawn[int(cell)])
+    def hit(self, ray: tuple[np.ndarray, np.ndarray]) -> tuple[int, float] | None:
+        """The drawn face that a line of sight meets first, and how far along it, as a share of its length."""
+        found = self._faces.first_on(ray)
+        return None if found is None else (int(self._drawn[found.cell]), found.share)
 
     def _write_normals(self, normals: np.ndarray) -> None:
         array = numpy_to_vtk(normals, deep=True)

@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import pyvista
 from vtkmodules.util.numpy_support import numpy_to_vtk
-from vtkmodules.vtkCommonCore import mutable
-from vtkmodules.vtkCommonDataModel import vtkImageData, vtkStaticCellLocator
+from vtkmodules.vtkCommonDataModel import vtkImageData
 from vtkmodules.vtkRenderingCore import vtkTexture
 
 from nmri3d.atlas import Atlas
 from nmri3d.atlas.neurons import NeuronAtlas
 from nmri3d.errors import AlignmentError, InputError
 from nmri3d.scene.cortex import AMBIENT, DIFFUSE, SPECULAR, SPECULAR_POWER
+from nmri3d.scene.faces import Faces
 from nmri3d.scene.mesh import SplitMesh
 from nmri3d.scene.neuron_texture import fold_image, neuron_image, ring_around
 from nmri3d.scene.ribbons import triangle_cells
@@ -60,12 +60,11 @@ class NeuronActor:
         height, width = neurons.image.shape
         self.mesh, self.actor, self.texture, self._image = _parts(plotter, self._texels, width, height)
         self.mesh.points = np.zeros((len(self._own), 3), dtype=np.float32)
-        self.mesh.SetPolys(triangle_cells(self._local[self._drawn]))
+        self._faces = Faces(self.mesh)
+        self._faces.put(self._local[self._drawn])
         _put(self.mesh, "SetTCoords", "TextureCoordinates", self._coordinates)
         self._colors: tuple[np.ndarray, np.ndarray | None] = (blank, None)
         self._marked: int | None = None
-        self._locator: Any = None
-        self._located_at = -1
 
     def paint(self, colors: np.ndarray, glass: np.ndarray | None = None) -> None:
         """Show colors of neurons, uint8 [n, 4]; alpha 0 shows the grey folding. glass: strengths [n], as `BrainScene.paint`.
@@ -100,30 +99,18 @@ class NeuronActor:
         if np.array_equal(wanted, self._drawn):
             return
         self._drawn = wanted
-        cells = triangle_cells(self._local[wanted])
-        cells.Modified()  # VTK goes by time stamps: an older array would leave the old bounds
-        self.mesh.SetPolys(cells)
-        self.mesh.DeleteCells()
-        self.mesh.Modified()
+        self._faces.put(self._local[wanted])
 
     def hit(self, ray: tuple[np.ndarray, np.ndarray]) -> tuple[int, int, float] | None:
         """Face and neuron row (-1: none) that a line of sight meets first, and how far along it, as a share of its length."""
-        if not len(self._drawn):
+        found = self._faces.first_on(ray)
+        if found is None:
             return None
-        if self._locator is None or self._located_at != self.mesh.GetMTime():
-            self._locator = vtkStaticCellLocator()
-            self._locator.SetDataSet(self.mesh)
-            self._locator.BuildLocator()
-            self._located_at = self.mesh.GetMTime()
-        t: Any = mutable(0.0)
-        place, inside, part, cell = [0.0] * 3, [0.0] * 3, mutable(0), mutable(-1)
-        if not self._locator.IntersectWithLine(ray[0], ray[1], 1e-6, t, place, inside, part, cell):
-            return None
-        face = int(self._drawn[int(cell)])
+        face = int(self._drawn[found.cell])
         corners = self.mesh.points[self._local[face]].astype(np.float64)
-        solved = np.linalg.lstsq((corners[1:] - corners[0]).T, np.array(place) - corners[0], rcond=None)[0]
+        solved = np.linalg.lstsq((corners[1:] - corners[0]).T, found.place - corners[0], rcond=None)[0]
         weights = np.array([1 - solved.sum(), *solved])
-        return face, self._neuron_at(weights @ self._coordinates[self._local[face]]), float(t)
+        return face, self._neuron_at(weights @ self._coordinates[self._local[face]]), found.share
 
     def close(self) -> None:
         """Take it out of the plotter."""

@@ -68,7 +68,6 @@ def paint_neurons(scene: BrainScene, level: NeuronLevel | None, *, glass: bool =
         return
     actor = scene.neurons
     if actor is None or actor.neurons is not level.neurons:
-        scene.show_neurons(None)
         actor = scene.show_neurons(level.neurons)
     values = level.scan.values[level.step]
     if actor is not None:

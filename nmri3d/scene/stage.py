@@ -22,6 +22,8 @@ from vtkmodules.vtkRenderingCore import vtkWindowToImageFilter
 from nmri3d.errors import InputError, MachineError
 from nmri3d.scene.camera import VIEW_ANGLE, VIEWS, fit, orientation_letters
 
+CameraState = tuple[tuple[float, ...], ...]
+
 LONGEST_SIDE = 16384
 """Longest side of a picture in pixels: what Mesa and common graphics cards hold in one frame buffer."""
 _LIGHTS = (  # position in camera coordinates, intensity
@@ -53,7 +55,7 @@ class Stage:
             self.plotter.add_light(light)
         self.framing = np.zeros((1, 3))
         self.supersample = False
-        self._preset: tuple[str, tuple[tuple[float, ...], ...]] | None = None
+        self._preset: tuple[str, CameraState] | None = None
         self._closed = False
 
     def fit(self, preset: str, size: tuple[int, int] | None = None) -> None:
@@ -75,6 +77,21 @@ class Stage:
     def preset(self) -> str | None:
         """The preset at which the camera still stands, None if it has been moved since."""
         return self._preset[0] if self._preset is not None and self._preset[1] == self._camera_state() else None
+
+    @property
+    def pose(self) -> CameraState:
+        """Where the camera stands: position, focal point, up, and the angle of view in degrees."""
+        return self._camera_state()
+
+    def stand(self, pose: CameraState) -> None:
+        """Stand the camera at a pose."""
+        position, focal_point, view_up, (angle,) = pose
+        camera = self.plotter.camera
+        camera.SetPosition(*position)
+        camera.SetFocalPoint(*focal_point)
+        camera.SetViewUp(*view_up)
+        camera.SetViewAngle(angle)
+        self.plotter.renderer.ResetCameraClippingRange()
 
     def orientation_letters(self) -> dict[str, str]:
         """Letters at the picture's edges for the current camera."""
@@ -131,22 +148,19 @@ class Stage:
         before = tuple(self.render_window.GetSize())
         size = checked_size(size or before)
         camera = self.plotter.camera
-        state = (camera.GetPosition(), camera.GetFocalPoint(), camera.GetViewUp(), camera.GetViewAngle())
+        state = self.pose
         preset = self.preset
         try:
             self.render_window.SetSize(*size)
             if preset is not None:
                 self.fit(preset, size)
             elif _aspect(size) < _aspect(before):  # keep the width of what is shown, too
-                tangent = math.tan(math.radians(state[3] / 2)) * _aspect(before) / _aspect(size)
+                tangent = math.tan(math.radians(state[3][0] / 2)) * _aspect(before) / _aspect(size)
                 camera.SetViewAngle(math.degrees(2 * math.atan(tangent)))
             yield
         finally:
             self.render_window.SetSize(*before)
-            camera.SetPosition(*state[0])
-            camera.SetFocalPoint(*state[1])
-            camera.SetViewUp(*state[2])
-            camera.SetViewAngle(state[3])
+            self.stand(state)
             if preset is not None:
                 self._preset = (preset, self._camera_state())
 
@@ -184,7 +198,7 @@ class Stage:
             raise MachineError("the renderer gave no picture; install a software OpenGL (libegl1 on Debian)")
         return np.ascontiguousarray(image.active_scalars.reshape(height, width, 4)[::-1])
 
-    def _camera_state(self) -> tuple[tuple[float, ...], ...]:
+    def _camera_state(self) -> CameraState:
         camera = self.plotter.camera
         return (camera.GetPosition(), camera.GetFocalPoint(), camera.GetViewUp(), (camera.GetViewAngle(),))
 
