@@ -14,10 +14,8 @@ Left out: the controls of the page (`nmri3d serve` has them).
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from nmri3d.scene.tracts import TractColors, TractStyle
 
 NOTEBOOK_SIZE = (1120, 630)
-EXPORTS = (".glb", ".html", ".htm", ".vtm")
 
 Progress = Callable[[float, str], None]
 
@@ -84,12 +81,13 @@ class Brain:
 
         if layout not in (*LAYOUTS, *NODE_LAYOUTS):
             raise InputError(f"there is no layout {layout!r}; choose one of {', '.join((*LAYOUTS, *NODE_LAYOUTS))}")
+        self._features: np.ndarray | None = None  # None: the model's own
         if isinstance(model_or_atlas, Atlas):
             atlas = model_or_atlas
         elif hasattr(model_or_atlas, "layout_features"):
             on_cortex = LAYOUTS[0] if layout in NODE_LAYOUTS else layout
-            given = layout_features(model_or_atlas, features)
-            atlas = Atlas.build(model_or_atlas, on_cortex, area=area, features=given)
+            self._features = layout_features(model_or_atlas, features)
+            atlas = Atlas.build(model_or_atlas, on_cortex, area=area, features=self._features)
         else:
             raise InputError(
                 f"a brain is made of a model or an atlas, not of {type(model_or_atlas).__name__}; "
@@ -250,13 +248,14 @@ class Brain:
         Raises InputError if no scan has been shown or for what cannot be asked, MachineError if the encoder fails.
         """
         from nmri3d.export.movie import save_movie
+        from nmri3d.terminal_bar import bar_where_none
 
         if self._shown is None:
             raise InputError("there is nothing to make a movie of; call brain.show(scan) first")
         scan, step, display, colors, style = self._shown
         for name in forms if kind == "morph" else ():
             self._make_form(name)
-        with _bar_on_a_terminal(progress) as told:
+        with bar_where_none(progress) as told:
             try:
                 return save_movie(
                     self.scene,
@@ -280,27 +279,13 @@ class Brain:
                 self._paint()
 
     def export(self, path: str | os.PathLike[str]) -> Path:
-        """Write what is shown as a 3D file; returns its path. The suffix chooses:
-
-        .glb   binary glTF for 3D viewers and VR headsets (export/glb.py)
-        .html  a page that needs no network, with all steps of the scan (export/web_page.py)
-        .vtm   VTK multi-block with the raw values, for ParaView and PyVista (export/vtm.py)
+        """Write what is shown as a 3D file, .glb, .html or .vtm (export/scene_file.py); returns its path.
 
         Raises InputError for another suffix.
         """
-        suffix = checked_export_path(path).suffix.lower()
-        scan, step, display, colors = (None, 0, None, None) if self._shown is None else self._shown[:4]
-        if suffix == ".glb":
-            from nmri3d.export.glb import save_glb
+        from nmri3d.export.scene_file import save_scene_file
 
-            return save_glb(self.scene, path, scan, step)
-        if suffix in (".html", ".htm"):
-            from nmri3d.export.web_page import save_web_page
-
-            return save_web_page(self.scene, path, scan, step, display, colors)
-        from nmri3d.export.vtm import save_vtm
-
-        return save_vtm(self.scene, path, scan)
+        return save_scene_file(self.scene, path, *(() if self._shown is None else self._shown[:4]))
 
     @property
     def live(self) -> Any:
@@ -376,10 +361,13 @@ class Brain:
 
         if name in NODE_LAYOUTS and name not in self.scene.forms:
             components = self.atlas.components
-            # only what is alike needs features, and only a model has them
-            features = self.model.layout_features() if self.model is not None else np.ones((len(components), 1))
-            if name == "network" and self.model is None:
+            features = self._features
+            if features is None and self.model is not None:
+                features = self.model.layout_features()
+            elif features is None and name == "network":
                 raise InputError("a network of what is alike needs the model's features; make the brain of a model")
+            elif features is None:  # the other layouts do without
+                features = np.ones((len(components), 1))
             self.scene.add_nodes(node_layout(name, components, features))
 
     def _paint(self) -> None:
@@ -400,30 +388,3 @@ class Brain:
         if -1 <= row < len(self.atlas.components):
             self.scene.select(None if row < 0 else row)
             self._changed()
-
-
-def checked_export_path(path: str | os.PathLike[str]) -> Path:
-    """The path, if `Brain.export` can write such a file. Raises InputError if not."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in EXPORTS:
-        raise InputError(
-            f"a brain is exported as .glb, .html or .vtm, not as {suffix or 'a file without a suffix'}; "
-            "screenshot writes pictures and movie writes movies"
-        )
-    return Path(path)
-
-
-@contextmanager
-def _bar_on_a_terminal(progress: Progress | None) -> Iterator[Progress | None]:
-    """The progress that was handed in; without one a bar on a terminal, else nothing."""
-    if progress is not None or not sys.stderr.isatty():
-        yield progress
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("drawing", total=1.0)
-        yield lambda share, what: bar.update(task, completed=share, description=what)

@@ -116,15 +116,12 @@ def json_list(values: Any) -> Any:
 def showing_progress() -> Iterator[Callable[[float, str], None]]:
     """Progress on stderr: a bar on a terminal, else a line whenever something new begins."""
     if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+        from nmri3d.terminal_bar import terminal_bar
 
-        columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("starting", total=1.0)
+        with terminal_bar("starting") as (report, bar):
             _bars.append(bar)
             try:
-                yield lambda share, what: bar.update(task, completed=share, description=what)
+                yield report
             finally:
                 _bars.remove(bar)
         return

@@ -192,9 +192,9 @@ def export(
     backend: BackendOption = "auto",
 ) -> None:
     """Write a scan as a 3D file: for viewers and VR headsets, as a page of its own, or for ParaView."""
-    from nmri3d.jupyter import checked_export_path
+    from nmri3d.export.scene_file import scene_file_path
 
-    out = checked_export_path(out)  # says at once what cannot be written
+    out = scene_file_path(out)  # says at once what cannot be written
     circuit = circuit_options(corrupt, target, foil, at, method, effect, edges)
     options = scan_options(mode, prompt, aggregation=aggregation, statistic=statistic, circuit=circuit)
     with showing_progress() as progress:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import nmri3d
+from nmri3d.atlas.nodes import node_layout
 from nmri3d.components import ComponentTable
 from nmri3d.errors import AlignmentError, InputError
 from nmri3d.jupyter import NOTEBOOK_SIZE, Brain
@@ -165,3 +166,17 @@ def test_components_can_be_shown_as_balls(atlas, scan, tmp_path):
             brain.show_form("cube")
         with pytest.raises(InputError, match="stack"):
             brain.show_surface("stack")
+
+
+def test_a_network_follows_the_features_that_the_brain_was_made_with(atlas, monkeypatch):
+    n = len(atlas.components)
+    alike = {
+        name: np.random.default_rng(seed).normal(size=(n, 4)) for seed, name in enumerate(("weights", "functional"))
+    }
+    monkeypatch.setattr("nmri3d.atlas.Atlas.build", lambda *_, **__: atlas)
+    monkeypatch.setattr("nmri3d.template.functional.functional_features", lambda *_: alike["functional"])
+    model = SimpleNamespace(components=atlas.components, layout_features=lambda: alike["weights"])
+    for source, features in alike.items():
+        with Brain(model, layout="network", features=source) as brain:
+            expected = node_layout("network", atlas.components, features).center
+            np.testing.assert_array_equal(brain.scene.form.nodes.center, expected)
