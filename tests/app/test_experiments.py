@@ -94,7 +94,7 @@ def test_a_button_edits_the_selected_component_and_shows_what_changed(page: Any,
     for name, tokens in (("predictions", wanted.before), ("predictions-after", wanted.after)):
         shown = [float(text) for text in page.locator(f"{by(name)} b").all_inner_texts()]
         assert shown == pytest.approx([one.probability for one in tokens[:5]], abs=6e-4)
-    assert page.evaluate("nmri3d.scan().units").startswith("change")
+    page.wait_for_function("nmri3d.scan().units.startsWith('change')")
     np.testing.assert_allclose(shown_values(page), wanted.change[-1], rtol=1e-5, atol=1e-7)
     assert page.evaluate("nmri3d.range().scale") == "symmetric"
     most = wanted.components.ids[wanted.ranked(1)[0]]

@@ -77,6 +77,17 @@ def components(page: Any) -> int:
     return count
 
 
+def seen_component(page: Any) -> int:
+    """Row of a component that can be seen: the first that is hit, from the middle outwards."""
+    box = page.locator(by("brain-view")).bounding_box()
+    for share in (0.5, 0.55, 0.6, 0.45, 0.65, 0.4):
+        near = {"clientX": box["x"] + share * box["width"], "clientY": box["y"] + 0.5 * box["height"]}
+        row: int = page.evaluate("(near) => nmri3d.painter.pick(near).row", near)
+        if row >= 0:
+            return row
+    raise AssertionError("no component lies under any of these points")
+
+
 def check_picks(page: Any, least: int = 60) -> None:
     found = np.array(page.evaluate(PICKS))
     assert len(found) > least
@@ -263,19 +274,19 @@ def test_reduced_motion_follows_the_system_and_is_remembered(browser: Any, serve
 
 def test_the_selection_sends_rings_and_nothing_without_motion(page: Any) -> None:
     show(page, "inflated")
-    page.select_option(by("view-menu"), "lateral_left")
-    still(page)
     quiet(page)
-    heart = page.evaluate("nmri3d.painter.pick({ clientX: 450, clientY: 260 }).row")
-    page.evaluate(f"nmri3d.select({heart})")
     rings = "nmri3d.painter.layers.find((layer) => layer.constructor.name === 'Rings')"
-    page.wait_for_function(f"{rings}.phase > 0.5 && {rings}.phase < 0.75")
+    assert not page.evaluate(f"{rings}.ready")  # no shader is compiled before something is selected
+    page.evaluate(f"nmri3d.select({seen_component(page)})")
+    page.wait_for_function(f"{rings}.phase >= 0 && (window.phases ||= new Set()).add({rings}.phase).size > 2")
     center = page.evaluate(f"{rings}.center")
     assert np.isfinite(center).all()
+    ringed = [picture(page).astype(int) for _ in range(3)]
     page.evaluate("nmri3d.motion.setReduced(true); nmri3d.painter.requestDraw()")
     page.wait_for_function(f"{rings}.phase === -1")
     still(page)
     calm = picture(page)
+    assert max((shot[..., 1] - calm[..., 1]).max() for shot in ringed) > 30  # they are green
     page.wait_for_timeout(500)
     np.testing.assert_array_equal(picture(page), calm)
 

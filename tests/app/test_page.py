@@ -291,10 +291,11 @@ def test_a_drag_turns_and_does_not_select_and_escape_clears(page: Any, atlas: An
     page.mouse.down()
     page.mouse.move(box["x"] + x + 240, box["y"] + y + 10, steps=8)
     page.mouse.up()
-    page.wait_for_timeout(400)
+    page.wait_for_function(
+        "(from) => Math.hypot(...nmri3d.painter.camera.getPosition().map((x, axis) => x - from[axis])) > 20",
+        arg=position,
+    )
     assert page.evaluate("nmri3d.store.selected") == -1
-    turned = page.evaluate("Array.from(nmri3d.painter.camera.getPosition())")
-    assert np.linalg.norm(np.subtract(turned, position)) > 20
 
     page.click(by("view-reset"))
     still(page)

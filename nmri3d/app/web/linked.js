@@ -49,6 +49,18 @@
     return view.scan.values.subarray(start, start + view.scan.components);
   }
 
+  /* Whose components a view shows. */
+  function ofModel() {
+    const { epoch, ids } = data.geometry;
+    return { model: modelTitle(), epoch, ids };
+  }
+
+  /* What is shown now, as a view. */
+  function shownNow() {
+    const palette = nmri.painted() ? data.painting.palette : store.mode;
+    return { scan: nmri.scan(), step: nmri.currentStep(), palette, ...ofModel() };
+  }
+
   /* Keep what is shown now, to compare with. */
   function pin() {
     const scan = nmri.scan();
@@ -60,17 +72,7 @@
     }
     const id = nextPin;
     nextPin += 1;
-    pins.set(id, {
-      id,
-      scan,
-      step: nmri.currentStep(),
-      palette: nmri.painted() ? data.painting.palette : store.mode,
-      what: nmri.painted() ? nmri.PAINTED[store.painting] : "",
-      model: modelTitle(),
-      epoch: data.geometry.epoch,
-      ids: data.geometry.ids,
-      mesh: meshOf(painter),
-    });
+    pins.set(id, { ...shownNow(), id, mesh: meshOf(painter), what: nmri.painted() ? nmri.PAINTED[store.painting] : "" });
     state.pins.push(id);
     if (!state.kind) show("pins");
     else changed();
@@ -113,9 +115,7 @@
         step: nmri.currentStep(),
         palette: offer.palette,
         what: nmri.PAINTED[what],
-        model: modelTitle(),
-        epoch: data.geometry.epoch,
-        ids: data.geometry.ids,
+        ...ofModel(),
       }));
     }
     if (kind && store.display === "volume" && nmri.setVolume) nmri.setVolume(false);
@@ -131,15 +131,7 @@
     const now = nmri.scan();
     const list = pinned().map((view) => ({ ...view, title: view.what || "PINNED" }));
     if (!now || !data.geometry) return list;
-    const shown = {
-      scan: now,
-      step: nmri.currentStep(),
-      palette: nmri.painted() ? data.painting.palette : store.mode,
-      title: nmri.painted() ? nmri.PAINTED[store.painting] : "NOW",
-      model: modelTitle(),
-      epoch: data.geometry.epoch,
-      ids: data.geometry.ids,
-    };
+    const shown = { ...shownNow(), title: nmri.painted() ? nmri.PAINTED[store.painting] : "NOW" };
     list.push(shown);
     const first = list[0];
     const comparable =

@@ -12,8 +12,9 @@
   const REACH = 34; // mm that a ring runs beyond the middle of the parcel
 
   const SHADER = [
-    ["Vertex", "//VTK::PositionVC::Dec", "varying vec3 ringPlace;"],
-    ["Vertex", "//VTK::PositionVC::Impl", "ringPlace = vertexMC.xyz;"],
+    // vtk.js shifts and scales large meshes before it sends them to the shader
+    ["Vertex", "//VTK::PositionVC::Dec", "varying vec3 ringPlace;\nuniform vec3 ringShift;\nuniform vec3 ringScale;"],
+    ["Vertex", "//VTK::PositionVC::Impl", "ringPlace = vertexMC.xyz / ringScale + ringShift;"],
     ["Fragment", "//VTK::Normal::Dec", "varying vec3 ringPlace;\nuniform vec3 ringCenter;\nuniform float ringPhase;"],
     [
       "Fragment",
@@ -41,8 +42,14 @@
       this.center = null;
       this.phase = -1;
       this.row = -1;
-      const mapper = painter.actor.getMapper();
-      const tell = (_, cells) => this.tellShader(cells.getProgram());
+      this.ready = false;
+    }
+
+    /* Put the rings into the shader of the cortex. It is compiled anew for that, so not before something is selected. */
+    prepare() {
+      this.ready = true;
+      const mapper = this.painter.actor.getMapper();
+      const tell = (_, cells) => this.tellShader(cells.getProgram(), cells.getCABO());
       // A painter before this one may have left its own.
       const others = (list) => (list || []).filter((one) => one.owner !== OWNER);
       const { OpenGL: shaders = {}, ShadersCallbacks: callbacks } = mapper.getViewSpecificProperties();
@@ -68,6 +75,7 @@
     onPaint(now) {
       this.phase = this.breathing && this.painter.form.kind !== "nodes" ? (now / PERIOD) % 1 : -1;
       if (this.phase < 0) return;
+      if (!this.ready) this.prepare();
       if (this.row !== this.painter.selected) this.onGeometry();
       if (!this.center) this.phase = -1;
     }
@@ -87,11 +95,14 @@
       this.center = Array.from(points.subarray(nearest, nearest + 3));
     }
 
-    tellShader(program) {
+    tellShader(program, buffer) {
       if (!program || !program.isUniformUsed("ringPhase")) return; // none before the first picture
       program.setUniformf("ringPhase", this.phase);
       if (this.phase < 0) return;
       program.setUniform3f("ringCenter", ...this.center);
+      const shifted = buffer.getCoordShiftAndScaleEnabled();
+      program.setUniform3f("ringShift", ...(shifted ? buffer.getCoordShift() : [0, 0, 0]));
+      program.setUniform3f("ringScale", ...(shifted ? buffer.getCoordScale() : [1, 1, 1]));
     }
   }
 
