@@ -2,6 +2,7 @@
 
     Nmri3dError
     ├── InputError              what the caller asked for cannot be: prompt, position, component, option
+    │   └── NotFoundError           no session, job or array under this name
     ├── ModelError              the model cannot be used
     │   ├── ModelNotFoundError      no such id, folder or file; or no network to look for it
     │   ├── ModelAccessError        gated or private, and the token is missing or refused
@@ -25,6 +26,10 @@ class Nmri3dError(Exception):
 
 class InputError(Nmri3dError, ValueError):
     """A request that cannot be met as asked."""
+
+
+class NotFoundError(InputError):
+    """Something that the server keeps under a name (a session, a job, an array) is not there, or not any more."""
 
 
 class ModelError(Nmri3dError):

@@ -1,104 +1,105 @@
-"""The FastAPI application: health, the loaded model, and a list of what there is. All of it behind one `Guard`.
+"""The FastAPI application: every route, behind one `Guard`.
 
-Convention. JSON in and out, errors as problem details (`nmri3d.api.errors`). While the first model loads, what needs a
-model answers 503 with `Retry-After`. /docs works offline: it is plain HTML made from /openapi.json.
+Convention. JSON in and out, errors as problem details (`nmri3d.api.errors`), large arrays as bytes by links
+(`nmri3d.api.arrays`). While the first model loads, what needs a model answers 503 with `Retry-After`. /docs works offline:
+it is plain HTML made from /openapi.json.
 
-Left out: scans and perturbations over REST, and the WebSocket stream.
+Left out: the routes themselves (routes/, stream.py) and who may call them (security.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel, Field
-from starlette.responses import JSONResponse
 
 import nmri3d
-from nmri3d.api import errors
+from nmri3d.api import errors, stream
+from nmri3d.api.arrays import Arrays
+from nmri3d.api.calls import Calls
+from nmri3d.api.context import Context
 from nmri3d.api.documentation import documentation_page
+from nmri3d.api.picturing import Picturing
+from nmri3d.api.routes import (
+    arrays,
+    exports,
+    generating,
+    jobs,
+    maps,
+    measuring,
+    model,
+    operations,
+    perturbing,
+    scanning,
+    sessions,
+)
 from nmri3d.api.security import Guard, Security
 from nmri3d.service import Service
+from nmri3d.service.sessions import SessionStore
+
+ROUTES = (operations, model, scanning, perturbing, measuring, generating, arrays, maps, exports, sessions, jobs, stream)
+
+DESCRIPTION = (
+    "Scans, perturbations, tracing and sweeps of the one loaded model, as the page and the Python client use them."
+)
 
 
-class Health(BaseModel):
-    """Whether the server can answer."""
+def create_app(
+    service: Service,
+    *,
+    security: Security,
+    store: SessionStore | None = None,
+    picturing: Picturing | None = None,
+    model_folders: Iterable[Path] | None = None,
+    **options: Any,
+) -> FastAPI:
+    """The application over a service. `options` go to FastAPI (lifespan, …); add further routes to what is returned.
 
-    status: str = Field(description='"ok", or "loading", or "failed"')
-    model: str = Field(description="name of the model that is ready, loading or failed; empty without one")
-    share: float = Field(description="how far the load is, 0 to 1")
-    detail: str = Field(description="what the load does now, or why it failed")
-    version: str = Field(description="version of nmri3d")
-
-
-class KindCount(BaseModel):
-    """How many components of one kind there are, and how many parameters belong to them."""
-
-    components: int
-    parameters: int
-
-
-class ModelDescription(BaseModel):
-    """The loaded model: every field of `model.info`, and its components by kind."""
-
-    info: dict[str, Any] = Field(description="nmri3d's ModelInfo: layers, heads, widths, dtype, source, fingerprint, …")
-    components: dict[str, KindCount]
-    neurons: int
-    step_axis: str = Field(description='what a step of a scan is; "token" for a language model')
-    abilities: list[str]
-    metric: str = Field(description="what attributions attribute")
-
-
-def create_app(service: Service, *, security: Security, **options: Any) -> FastAPI:
-    """The application over a service. `options` go to FastAPI (lifespan, …); add further routes to what is returned."""
+    store          recorded sessions; None: those of the user's data folder
+    picturing      maps and pictures, which this package may not draw itself; None: these routes answer in words
+    model_folders  where local models may be loaded from; None: anywhere
+    """
     app = FastAPI(
         title="Neural MRI 3D",
         version=nmri3d.__version__,
-        description="What the nmri3d server answers beside its page.",
+        description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
         **options,
     )
     errors.install(app)
     app.add_middleware(Guard, security=security)
-
-    @app.get("/healthz", response_model=Health, tags=["server"], responses={503: {"model": Health}})
-    async def health() -> JSONResponse:
-        """Whether the server can answer: 200 with a model or without one, 503 while the first one loads or when it failed."""
-        status = service.status
-        state = "ok" if status.info is not None or status.state in ("ready", "empty") else status.state
-        body = Health(
-            status=state,
-            model=status.name,
-            share=status.share,
-            detail=status.what or status.error or "",
-            version=nmri3d.__version__,
-        )
-        headers = {"Retry-After": str(errors.RETRY_SECONDS)} if state == "loading" else None
-        return JSONResponse(body.model_dump(), 200 if state == "ok" else 503, headers=headers)
-
-    @app.get("/api/model/info", tags=["model"])
-    async def model_info() -> ModelDescription:
-        """The loaded model. 503 while the first one loads, 409 when there is none."""
-        backend = service.require_backend()
-        table = backend.components
-        kinds = {}
-        for kind in backend.kinds:
-            rows = table.rows(kind=kind)
-            kinds[kind] = KindCount(components=len(rows), parameters=int(table.n_params[rows].sum()))
-        return ModelDescription(
-            info=asdict(backend.info),
-            components=kinds,
-            neurons=len(backend.neurons),
-            step_axis=backend.step_axis,
-            abilities=sorted(backend.abilities),
-            metric=backend.metric,
-        )
+    context = Context(
+        service=service,
+        calls=Calls(service),
+        arrays=Arrays(service),
+        sessions=store or SessionStore(),
+        picturing=picturing,
+        model_folders=None if model_folders is None else tuple(folder.resolve() for folder in model_folders),
+    )
+    for module in ROUTES:
+        app.include_router(module.router(context))
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(documentation_page(app.openapi()))
 
+    app.openapi = lambda: _described(app, bool(security.token))  # type: ignore[method-assign]
     return app
+
+
+def _described(app: FastAPI, needs_token: bool) -> dict[str, Any]:
+    """The OpenAPI description, with the shape of errors and the token."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        components = schema.setdefault("components", {})
+        components.setdefault("schemas", {})["Problem"] = errors.PROBLEM_SCHEMA
+        if needs_token:
+            components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            schema["security"] = [{"token": []}]
+        app.openapi_schema = schema
+    return app.openapi_schema

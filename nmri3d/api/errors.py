@@ -33,6 +33,7 @@ from nmri3d.errors import (
     ModelNotFoundError,
     ModelTooLargeError,
     Nmri3dError,
+    NotFoundError,
     UnsupportedModelError,
 )
 
@@ -42,6 +43,7 @@ RETRY_SECONDS = 2
 
 PROBLEMS: dict[type[Nmri3dError], tuple[int, str]] = {
     InputError: (422, "This cannot be asked"),
+    NotFoundError: (404, "Not there"),
     ModelNotFoundError: (404, "No such model"),
     ModelAccessError: (403, "No access to this model"),
     ModelFormatError: (422, "The model's files cannot be trusted"),
@@ -117,3 +119,29 @@ def _in_words(item: Mapping[str, Any]) -> str:
     """One complaint of pydantic: the field and what is wrong with it."""
     where = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path"))
     return f"{where or 'the request'}: {item['msg']}"
+
+
+PROBLEM_SCHEMA = {
+    "title": "Problem",
+    "type": "object",
+    "description": "Problem details (RFC 9457).",
+    "properties": {
+        "type": {"type": "string", "description": "urn:nmri3d:error: and the class of the error"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "cause and remedy, in a sentence"},
+    },
+    "required": ["type", "title", "status", "detail"],
+}
+
+_EVERYWHERE = (401, 403, 422, 429, 503)
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route for its OpenAPI description: problem details under these statuses, and under those that any
+    call may get (no token, refused, cannot be asked, too many, busy)."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": content}
+        for status in sorted({*statuses, *_EVERYWHERE})
+    }

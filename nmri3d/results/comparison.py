@@ -14,7 +14,7 @@ from nmri3d.components import ComponentTable
 from nmri3d.errors import AlignmentError
 from nmri3d.results.provenance import Provenance
 from nmri3d.results.scan import Scan
-from nmri3d.results.storage import read_result, write_result
+from nmri3d.results.storage import packed, read_result, write_packed
 
 FORMAT = "nmri3d-comparison-1"
 
@@ -102,6 +102,10 @@ class Comparison:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the comparison to one `.npz` file; returns the path."""
+        return write_packed(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The bytes of the file that `save` writes."""
         meta = {
             "before": [asdict(one) for one in self.before],
             "after": [asdict(one) for one in self.after],
@@ -115,11 +119,11 @@ class Comparison:
             "provenance": asdict(self.provenance),
         }
         arrays = {"values_before": self.values_before, "values_after": self.values_after}
-        return write_result(path, FORMAT, meta, arrays, self.components)
+        return packed(FORMAT, meta, arrays, self.components)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Comparison:
-        """Read what `save` wrote. Raises InputError for any other file."""
+    def open(cls, path: str | os.PathLike[str] | bytes) -> Comparison:
+        """Read what `save` wrote, or its bytes. Raises InputError for any other file."""
         meta, arrays, components = read_result(path, FORMAT)
         assert components is not None
         return cls(

@@ -11,7 +11,7 @@ import numpy as np
 
 from nmri3d.errors import AlignmentError
 from nmri3d.results.provenance import Provenance
-from nmri3d.results.storage import read_result, write_result
+from nmri3d.results.storage import packed, read_result, write_packed
 
 if TYPE_CHECKING:
     import xarray
@@ -75,12 +75,16 @@ class Heatmap:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the heat map to one `.npz` file; returns the path."""
+        return write_packed(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The bytes of the file that `save` writes."""
         meta = {name: getattr(self, name) for name in _PLAIN} | {"provenance": asdict(self.provenance)}
-        return write_result(path, FORMAT, meta, {"values": self.values, "stderr": self.stderr})
+        return packed(FORMAT, meta, {"values": self.values, "stderr": self.stderr})
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Heatmap:
-        """Read what `save` wrote. Raises InputError for any other file."""
+    def open(cls, path: str | os.PathLike[str] | bytes) -> Heatmap:
+        """Read what `save` wrote, or its bytes. Raises InputError for any other file."""
         meta, arrays, _ = read_result(path, FORMAT)
         provenance = Provenance(**meta.pop("provenance"))
         plain: dict[str, Any] = {

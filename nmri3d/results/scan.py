@@ -19,7 +19,7 @@ import numpy as np
 from nmri3d.components import ComponentTable
 from nmri3d.errors import AlignmentError, InputError
 from nmri3d.results.provenance import Provenance
-from nmri3d.results.storage import read_result, write_result
+from nmri3d.results.storage import packed, read_result, write_packed
 from nmri3d.results.tracts import Tracts
 
 if TYPE_CHECKING:
@@ -111,6 +111,10 @@ class Scan:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the scan to one `.npz` file, whole or not at all; returns the path (suffix added if missing)."""
+        return write_packed(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The bytes of the file that `save` writes."""
         meta: dict[str, Any] = {
             "mode": self.mode,
             "units": self.units,
@@ -123,11 +127,11 @@ class Scan:
         if self.tracts is not None:
             meta["tracts"] = {"total": self.tracts.total, "count": self.tracts.count}
             arrays |= {f"tracts/{name}": getattr(self.tracts, name) for name in _EDGE_ARRAYS}
-        return write_result(path, FORMAT, meta, arrays, self.components)
+        return packed(FORMAT, meta, arrays, self.components)
 
 
-def open_scan(path: str | os.PathLike[str]) -> Scan:
-    """Read a scan that `Scan.save` wrote. Raises InputError for a file that is missing, damaged or something else."""
+def open_scan(path: str | os.PathLike[str] | bytes) -> Scan:
+    """Read a scan that `Scan.save` wrote, or its bytes. Raises InputError for what is missing, damaged or something else."""
     meta, arrays, components = read_result(path, FORMAT)
     try:
         assert components is not None
@@ -144,7 +148,8 @@ def open_scan(path: str | os.PathLike[str]) -> Scan:
             **meta,
         )
     except Exception as error:
-        raise InputError(f"{path} is not a scan that nmri3d saved, or it is damaged ({error})") from error
+        name = "this" if isinstance(path, bytes) else os.fspath(path)
+        raise InputError(f"{name} is not a scan that nmri3d saved, or it is damaged ({error})") from error
 
 
 def _tracts(arrays: Mapping[str, np.ndarray], sums: Mapping[str, Any]) -> Tracts:

@@ -12,7 +12,7 @@ import numpy as np
 from nmri3d.components import ComponentTable
 from nmri3d.errors import AlignmentError
 from nmri3d.results.provenance import Provenance
-from nmri3d.results.storage import read_result, write_result
+from nmri3d.results.storage import packed, read_result, write_packed
 
 if TYPE_CHECKING:
     import pandas
@@ -63,6 +63,10 @@ class Sweep:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the sweep to one `.npz` file; returns the path."""
+        return write_packed(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The bytes of the file that `save` writes."""
         meta = {
             "units": self.units,
             "clean_metric": self.clean_metric,
@@ -71,11 +75,11 @@ class Sweep:
             "effect": self.effect,
             "provenance": asdict(self.provenance),
         }
-        return write_result(path, FORMAT, meta, {"values": self.values}, self.components)
+        return packed(FORMAT, meta, {"values": self.values}, self.components)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Sweep:
-        """Read what `save` wrote. Raises InputError for any other file."""
+    def open(cls, path: str | os.PathLike[str] | bytes) -> Sweep:
+        """Read what `save` wrote, or its bytes. Raises InputError for any other file."""
         meta, arrays, components = read_result(path, FORMAT)
         assert components is not None
         provenance = Provenance(**meta.pop("provenance"))

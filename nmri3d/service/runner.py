@@ -58,6 +58,11 @@ class Job(Generic[T]):
         """Whether it ended because it was withdrawn."""
         return self.done and isinstance(self._future.exception(), Cancelled)
 
+    @property
+    def failed(self) -> bool:
+        """Whether it ended in an error of its own."""
+        return self.done and self._future.exception() is not None and not self.cancelled
+
     def cancel(self) -> None:
         """Withdraw the work: its next report raises `Cancelled` in it. Does nothing once it has ended."""
         self._withdrawn.set()

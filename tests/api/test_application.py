@@ -105,6 +105,7 @@ def test_without_a_model_the_reason_is_told(client, service, loader):
 
 EXPECTED = {
     "InputError": 422,
+    "NotFoundError": 404,
     "ModelError": 409,
     "ModelNotFoundError": 404,
     "ModelAccessError": 403,

@@ -1,0 +1,30 @@
+"""What every route is given.
+
+Left out: anything that belongs to one request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nmri3d.api.arrays import Arrays
+from nmri3d.api.calls import Calls
+from nmri3d.api.picturing import Picturing
+from nmri3d.service import Service
+from nmri3d.service.sessions import SessionStore
+
+
+@dataclass(frozen=True)
+class Context:
+    """The service and what stands between it and HTTP.
+
+    model_folders  where local models may be loaded from; None: anywhere on this machine
+    """
+
+    service: Service
+    calls: Calls
+    arrays: Arrays
+    sessions: SessionStore
+    picturing: Picturing | None = None
+    model_folders: tuple[Path, ...] | None = None
