@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from nmri3d.errors import Cancelled, InputError
 from nmri3d.models.backend import Backend, ModelInfo, Progress, no_progress
+from nmri3d.models.location import require_allowed
 from nmri3d.results import Prediction, Scan
 from nmri3d.service.answers import (
     mlp_activations,
@@ -45,7 +47,10 @@ class Service(Measuring):
 
     cache_prompts  for how many prompts results are kept
     loader         what loads a model; `nmri3d.models.load` where none is given
+    model_folders  where local models may be loaded from, an attribute that a public server sets; None: anywhere
     """
+
+    model_folders: tuple[Path, ...] | None = None
 
     def __init__(self, *, cache_prompts: int = 5, loader: Callable[..., Backend] | None = None) -> None:
         self._turns = TurnLock()
@@ -119,17 +124,32 @@ class Service(Measuring):
         device: str = "auto",
         dtype: str = "auto",
         revision: str | None = None,
+        backend: str = "auto",
         token: str | None = None,
+        trust_remote_code: bool = False,
         progress: Progress = no_progress,
     ) -> ModelInfo:
         """Load a model and put it in the place of the one before; all listeners hear of it.
 
+        backend  as `nmri3d.models.load` takes it, or "ndif" for a model that runs on NDIF's machines
+
         The model before it answers until the new one is there. Only when both do not fit in memory at once is it
         dropped first. Asking for the model that is there already changes nothing.
 
-        Raises BusyError while another load is under way, what `nmri3d.models.load` raises, and `Cancelled`.
+        Raises BusyError while another load is under way, ModelAccessError for a local model outside of `model_folders`,
+        what `nmri3d.models.load` raises, and `Cancelled`.
         """
-        options = {"device": device, "dtype": dtype, "revision": revision, "token": token}
+        require_allowed(name, self.model_folders)
+        remote = backend == "ndif"
+        options = {
+            "device": device,
+            "dtype": dtype,
+            "revision": revision,
+            "backend": "auto" if remote else backend,
+            "remote": remote,
+            "token": token,
+            "trust_remote_code": trust_remote_code,
+        }
         return self._slot.load(name, options, progress)
 
     def cancel_load(self) -> None:

@@ -82,7 +82,7 @@ class ModelSlot:
 
     def load(self, name: str, options: dict[str, Any], progress: Progress) -> ModelInfo:
         """Put a model in the place of the one before; see `Service.load`."""
-        request = (name, options["device"], options["dtype"], options["revision"])
+        request = (name, *(value for option, value in sorted(options.items()) if option != "token"))
         self._begin("wait until it is ready, or cancel that, then ask again")
         try:
             if self.loaded is not None and self.loaded.request == request:
