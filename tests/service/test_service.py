@@ -43,7 +43,8 @@ def test_a_load_tells_everybody_from_beginning_to_end(a_service, loader):
     ]
     assert states == ["loading", "loading", "loading", "ready"]
     assert a_service.status.info is info
-    assert loader.calls == [("first", {"device": "cpu", "dtype": "auto", "revision": "main", "token": "secret"})]
+    chosen = {"device": "cpu", "dtype": "auto", "revision": "main", "token": "secret"}
+    assert loader.calls == [("first", {**chosen, "backend": "auto", "remote": False, "trust_remote_code": False})]
 
 
 def test_reports_that_nobody_could_tell_apart_are_not_sent(a_service, monkeypatch):
@@ -380,3 +381,9 @@ def test_importing_the_service_imports_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_ndif_is_asked_for_as_a_backend(a_service, loader):
+    a_service.load("far", backend="ndif")
+    assert loader.calls[-1][1]["backend"] == "auto"
+    assert loader.calls[-1][1]["remote"]
