@@ -17,9 +17,7 @@ from nmri3d.models.backend import Backend, Stimulus
 from nmri3d.results import Comparison, Heatmap, Prediction, Scan, Sweep
 
 if TYPE_CHECKING:
-    from nmri3d.scans.head_kinds import HeadKinds
-    from nmri3d.scans.logit_lens import LensTable
-    from nmri3d.scans.own_effect import OwnEffect
+    from nmri3d.results import HeadKinds, LensTable, OwnEffect
 
 MOST_EDGES = 300
 """Edges that are listed; the picture may draw more."""
@@ -175,10 +173,10 @@ def attention_finding(patterns: np.ndarray, layer: int, head: int, tokens: Seque
 
 def kinds_finding(kinds: HeadKinds) -> dict[str, Any]:
     """Every head's score in each kind, and the score from which a head is named after it."""
-    from nmri3d.scans.head_kinds import KINDS, THRESHOLD
+    from nmri3d.results import HEAD_KINDS, KIND_THRESHOLD
 
-    scores = {kind: _bytes(getattr(kinds, kind)) for kind in KINDS}
-    return {"rows": kinds.rows.tolist(), "threshold": THRESHOLD, "length": kinds.length, **scores}
+    scores = {kind: _bytes(getattr(kinds, kind)) for kind in HEAD_KINDS}
+    return {"rows": kinds.rows.tolist(), "threshold": KIND_THRESHOLD, "length": kinds.length, **scores}
 
 
 def own_effect_finding(effect: OwnEffect, row: int) -> dict[str, Any]:

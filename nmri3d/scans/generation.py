@@ -11,24 +11,12 @@ Left out: sampling strategies beyond temperature.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Stimulus
-from nmri3d.results import Prediction, Scan
+from nmri3d.results import GenerationStep, Prediction
 from nmri3d.scans.fmri import FmriConfig, measure_fmri
-
-
-@dataclass(frozen=True, eq=False)
-class GenerationStep:
-    """One token: its number from 0, the token itself, and the fMRI scan of the text that ends with it."""
-
-    index: int
-    token: Prediction
-    scan: Scan
-    text: str
 
 
 class Generation:

@@ -18,54 +18,14 @@ Left out: what heads write (`nmri3d.scans.attribution`), and kinds that need a l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
-from nmri3d.components import ComponentTable
 from nmri3d.errors import InputError, UnsupportedModelError
 from nmri3d.models.backend import Backend, Progress, Stimulus, no_progress
+from nmri3d.results import HEAD_KINDS, HeadKinds
 
-KINDS = ("previous", "duplicate", "induction")
 LENGTH = 50
-THRESHOLD = 0.3
-"""Mean attention above which a head is named after a kind: chance on 2 * LENGTH tokens is about 0.02."""
-
-
-@dataclass(frozen=True, eq=False)
-class HeadKinds:
-    """Scores of every head.
-
-    rows                            int64 [heads], rows of the component table
-    previous, duplicate, induction  float32 [heads], mean attention weight, 0 to 1
-    components                      the table that rows are of
-    seed, length                    of the random tokens
-    """
-
-    rows: np.ndarray
-    previous: np.ndarray
-    duplicate: np.ndarray
-    induction: np.ndarray
-    components: ComponentTable
-    seed: int
-    length: int
-
-    def names(self, threshold: float = THRESHOLD) -> dict[str, tuple[str, ...]]:
-        """Ids of the heads that score at least the threshold, by kind, highest first."""
-        found = {}
-        for kind in KINDS:
-            scores = getattr(self, kind)
-            order = np.argsort(-scores, kind="stable")
-            found[kind] = tuple(self.components.ids[self.rows[i]] for i in order if scores[i] >= threshold)
-        return found
-
-    def of(self, component: str) -> dict[str, float]:
-        """The three scores of one head. Raises InputError for a component that is no head."""
-        place = np.flatnonzero(self.rows == self.components.row(component))
-        if not len(place):
-            raise InputError(f"{component} is no attention head, so it has no kind; choose a head")
-        return {kind: float(getattr(self, kind)[place[0]]) for kind in KINDS}
 
 
 def head_kinds(model: Backend, *, seed: int = 0, length: int = LENGTH, progress: Progress = no_progress) -> HeadKinds:
@@ -83,7 +43,7 @@ def head_kinds(model: Backend, *, seed: int = 0, length: int = LENGTH, progress:
     layers = sorted(set(model.components.layer[rows].tolist()))
     sites = {f"blocks.{layer}.attn.hook_pattern": layer for layer in layers}
     run = model.run(stimulus, dict.fromkeys(sites, lambda pattern: _scores(pattern, offset, length)), progress=progress)
-    scores = np.zeros((len(rows), len(KINDS)), dtype=np.float32)
+    scores = np.zeros((len(rows), len(HEAD_KINDS)), dtype=np.float32)
     for site, layer in sites.items():
         own = np.flatnonzero(model.components.layer[rows] == layer)
         scores[own] = run.reads[site][model.components.index[rows[own]]]

@@ -8,7 +8,6 @@ read them: what they show is what the model would say if it stopped there, not w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,31 +16,8 @@ from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, no_progress
 from nmri3d.models.checks import require_choice, require_layers
 from nmri3d.models.progress import part
+from nmri3d.results import LensTable
 from nmri3d.template.lens import SITES, lens_rows, lens_statistics, read_residuals
-
-
-@dataclass(frozen=True, eq=False)
-class LensTable:
-    """The k likeliest tokens at each row (point of the residual stream) and position, likeliest first.
-
-    tokens            the prompt's
-    labels            of the rows, "3 attn" (after the attention of block 3), "3 mlp" (after block 3), …, in the stream's order
-    sites, layers     "attn" or "mlp", and int64 [rows]
-    token_ids         int64 [rows, tokens, k]
-    texts             str [rows, tokens, k]
-    probabilities     float32 [rows, tokens, k]
-    kl, entropy       float32 [rows, tokens], nats; kl = KL(final || lens), NaN in the last row, where it is 0 by definition
-    """
-
-    tokens: tuple[str, ...]
-    labels: tuple[str, ...]
-    sites: tuple[str, ...]
-    layers: np.ndarray
-    token_ids: np.ndarray
-    texts: np.ndarray
-    probabilities: np.ndarray
-    kl: np.ndarray
-    entropy: np.ndarray
 
 
 def logit_lens(

@@ -6,23 +6,13 @@ projection, TransformerLens' `hook_post`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from nmri3d.components import component_id
 from nmri3d.models.backend import Backend, Progress, Stimulus, no_progress
 from nmri3d.models.checks import require_indices
-
-
-@dataclass(frozen=True)
-class TopNeuron:
-    """One of the strongest neurons of a layer at a position."""
-
-    component: str
-    index: int
-    activation: float
+from nmri3d.results import TopNeuron
 
 
 def neuron_activations(

@@ -14,28 +14,13 @@ that, ablate the component). Effects do not add up over components: the lens is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
 
 from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, no_progress
 from nmri3d.models.progress import part
+from nmri3d.results import OwnEffect
 from nmri3d.template.lens import LensRow, lens_reads, lens_rows, lens_statistics, stacked
-
-
-@dataclass(frozen=True, eq=False)
-class OwnEffect:
-    """The component, its point (layer, and site "attn" or "mlp"), and three arrays float32 [tokens] in nats."""
-
-    component: str
-    layer: int
-    site: str
-    tokens: tuple[str, ...]
-    change: np.ndarray
-    toward_final: np.ndarray
-    entropy_change: np.ndarray
 
 
 def own_effect(model: Backend, prompt: str, component: str, *, progress: Progress = no_progress) -> OwnEffect:

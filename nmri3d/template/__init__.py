@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "access": ["available", "template_of"],
         "build": ["build_template"],
-        "examples": ["Example", "moving_passages"],
+        "examples": ["moving_passages"],
         "functional": ["functional_features"],
         "reference": ["passages"],
         "sources": ["SOURCES", "layout_features"],

@@ -6,27 +6,11 @@ component is strong, not what it does there, nor that it is strong nowhere else:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from nmri3d.models.backend import Backend
+from nmri3d.results import Example
 from nmri3d.template.build import _fitting
 from nmri3d.template.reference import passages
 from nmri3d.template.template import Template
-
-
-@dataclass(frozen=True)
-class Example:
-    """A reference passage: its number and text, the position and token where the write is largest, and its norm there.
-
-    `ratio` is the norm over the component's mean norm on the reference text.
-    """
-
-    passage: int
-    text: str
-    position: int
-    token: str
-    value: float
-    ratio: float
 
 
 def moving_passages(model: Backend, template: Template, component: str, k: int = 5) -> list[Example]:

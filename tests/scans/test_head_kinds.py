@@ -9,7 +9,8 @@ import torch
 from nmri3d.components import ComponentTable
 from nmri3d.errors import Cancelled, InputError, UnsupportedModelError
 from nmri3d.models.backend import Run
-from nmri3d.scans.head_kinds import KINDS, head_kinds, repeated_tokens
+from nmri3d.results import HEAD_KINDS
+from nmri3d.scans.head_kinds import head_kinds, repeated_tokens
 from tests.models.tiny import BOS_FAMILIES
 from tests.perturbation.cases import both, families
 
@@ -43,7 +44,7 @@ def test_patterns_built_by_hand_score_as_they_were_built(family):
     real, _ = both(family)
     offset = int(family in BOS_FAMILIES)
     steps = offset + 2 * LENGTH
-    built = {kind: torch.zeros(steps, steps) for kind in KINDS}
+    built = {kind: torch.zeros(steps, steps) for kind in HEAD_KINDS}
     mixed = torch.zeros(steps, steps)
     for query in range(offset + 1, steps):
         built["previous"][query, query - 1] = 1
@@ -74,7 +75,7 @@ def test_patterns_built_by_hand_score_as_they_were_built(family):
         kinds.of("blocks.0.mlp")
     sunk = head_kinds(BuiltByHand([sink.expand(2, -1, -1)] * 2, real, table()), length=LENGTH)
     # without a BOS the first token is a copy's own: what looks there counts once in each of the three
-    assert max(getattr(sunk, kind).max() for kind in KINDS) <= (0 if offset else 1 / LENGTH)
+    assert max(getattr(sunk, kind).max() for kind in HEAD_KINDS) <= (0 if offset else 1 / LENGTH)
 
 
 def test_one_step_off_is_no_kind():
@@ -89,7 +90,7 @@ def test_one_step_off_is_no_kind():
         patterns.append(pattern)
     model = BuiltByHand([torch.stack(patterns[:2]), torch.stack(patterns[2:])], real, table())
     kinds = head_kinds(model, length=LENGTH)
-    for kind in KINDS:
+    for kind in HEAD_KINDS:
         assert not getattr(kinds, kind).any(), kind
 
 
