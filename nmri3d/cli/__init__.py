@@ -15,11 +15,11 @@ from typing import Annotated
 import typer
 
 from nmri3d import __version__
-from nmri3d.cli import machine, measuring, scanning, taking
+from nmri3d.cli import machine, measuring, scanning, sessions, taking
 from nmri3d.cli.common import app
 from nmri3d.errors import InputError, Nmri3dError
 
-__all__ = ["app", "machine", "main", "measuring", "scanning", "taking"]
+__all__ = ["app", "machine", "main", "measuring", "scanning", "sessions", "taking"]
 
 
 def main() -> None:
