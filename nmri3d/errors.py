@@ -66,7 +66,11 @@ class AlignmentError(Nmri3dError, ValueError):
 
 
 class BusyError(Nmri3dError):
-    """The model is at work and no more requests are queued."""
+    """The model is at work and no more requests are queued; `retry_after` is in how many seconds it may be asked again."""
+
+    def __init__(self, message: str, *, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Cancelled(Nmri3dError):

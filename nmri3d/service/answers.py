@@ -19,7 +19,7 @@ from nmri3d.models.backend import Backend, Progress
 from nmri3d.results import Prediction
 
 if TYPE_CHECKING:
-    from nmri3d.scans.neurons import TopNeuron
+    from nmri3d.results import TopNeuron
 
 T = TypeVar("T")
 

@@ -13,11 +13,16 @@ import dataclasses
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nmri3d.errors import InputError
+
+
+class _Kept(NamedTuple):
+    value: Any
+    nbytes: int
 
 
 class ResultCache:
@@ -30,7 +35,8 @@ class ResultCache:
     def __init__(self, *, prompts: int = 5, max_bytes: int = 256 * 2**20) -> None:
         self._prompts = prompts
         self._max_bytes = max_bytes
-        self._groups: OrderedDict[str | None, OrderedDict[Hashable, Any]] = OrderedDict()
+        self._groups: OrderedDict[str | None, OrderedDict[Hashable, _Kept]] = OrderedDict()
+        self._nbytes = self._hits = self._stored = 0
         self._lock = threading.Lock()
 
     def get(self, prompt: str | None, key: Hashable) -> Any:
@@ -41,30 +47,37 @@ class ResultCache:
                 return None
             self._groups.move_to_end(prompt)
             group.move_to_end(key)
-            return group[key]
+            self._hits += 1
+            return group[key].value
 
     def put(self, prompt: str | None, key: Hashable, value: Any) -> None:
         """Keep a result and make its arrays read-only."""
-        for array in _arrays(value):
+        arrays = _arrays(value)
+        for array in arrays:
             array.setflags(write=False)
+        kept = _Kept(value, _nbytes(arrays))
         with self._lock:
             group = self._groups.setdefault(prompt, OrderedDict())
-            group[key] = value
+            if key in group:
+                self._nbytes -= group[key].nbytes
+            group[key] = kept
+            self._nbytes += kept.nbytes
+            self._stored += 1
             group.move_to_end(key)
             self._groups.move_to_end(prompt)
-            while len([text for text in self._groups if text is not None]) > self._prompts:
-                del self._groups[next(text for text in self._groups if text is not None)]
+            while len(self._groups) - (None in self._groups) > self._prompts:
+                oldest = self._groups.pop(next(text for text in self._groups if text is not None))
+                self._nbytes -= sum(one.nbytes for one in oldest.values())
             self._shrink()
 
     def _shrink(self) -> None:
         """Drop the oldest results until the bytes fit or one result is left."""
-        size = self.nbytes
-        while size > self._max_bytes and sum(map(len, self._groups.values())) > 1:
+        while self._nbytes > self._max_bytes and sum(map(len, self._groups.values())) > 1:
             oldest = next(iter(self._groups))
             _, dropped = self._groups[oldest].popitem(last=False)
             if not self._groups[oldest]:
                 del self._groups[oldest]
-            size -= _nbytes(dropped)
+            self._nbytes -= dropped.nbytes
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -75,7 +88,17 @@ class ResultCache:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays that are kept."""
-        return sum(_nbytes(value) for group in self._groups.values() for value in group.values())
+        return self._nbytes
+
+    @property
+    def hits(self) -> int:
+        """How many requests were answered by what was kept."""
+        return self._hits
+
+    @property
+    def misses(self) -> int:
+        """How many results had to be measured."""
+        return self._stored
 
 
 def option_key(value: Any) -> Hashable:
@@ -111,5 +134,11 @@ def _arrays(value: Any) -> list[np.ndarray]:
     return []
 
 
-def _nbytes(value: Any) -> int:
-    return sum(array.nbytes for array in _arrays(value))
+def _nbytes(arrays: list[np.ndarray]) -> int:
+    """Bytes that stay alive with these arrays: of a view, those of the whole array under it; each counted once."""
+    owners = {}
+    for array in arrays:
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        owners[id(array)] = array.nbytes
+    return sum(owners.values())

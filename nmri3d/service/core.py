@@ -37,7 +37,7 @@ from nmri3d.service.queueing import Flights, TurnLock
 from nmri3d.service.runner import Job, Runner
 
 if TYPE_CHECKING:
-    from nmri3d.scans.neurons import TopNeuron
+    from nmri3d.results import TopNeuron
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class Service(Measuring):
         self._turns = TurnLock()
         self._flights = Flights()
         self._events = Broadcaster()
-        self._runner = Runner()
+        self._runner = Runner(retry_after=self._turns.retry_after)
         self._slot = ModelSlot(self._turns, self._events, cache_prompts, loader)
 
     # -- what is there -----------------------------------------------------------------------------------------------
@@ -81,6 +81,29 @@ class Service(Measuring):
         from nmri3d import models
 
         return models.memory()
+
+    def figures(self) -> dict[str, float]:
+        """How busy it is, cheaply: the line before the model, work alive, and the kept results of the present model.
+
+        waiting, turns, seconds_a_turn   of the one model: requests in line, turns so far, mean length of the last ones
+        jobs                             requests that are alive, in line or not
+        shared                           requests that were answered by an equal one under way
+        cache_hits, cache_misses         requests answered by what was kept, results that had to be measured
+        cache_bytes, cache_prompts       what is kept now
+        """
+        loaded = self._slot.loaded
+        cache = None if loaded is None else loaded.cache
+        return {
+            "waiting": self._turns.waiting,
+            "turns": self._turns.turns,
+            "seconds_a_turn": self._turns.seconds_a_turn,
+            "jobs": len(self._runner.jobs()),
+            "shared": self._flights.shared,
+            "cache_hits": cache.hits if cache else 0,
+            "cache_misses": cache.misses if cache else 0,
+            "cache_bytes": cache.nbytes if cache else 0,
+            "cache_prompts": len(cache.prompts) if cache else 0,
+        }
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener(event)` for each event of `nmri3d.service.events`; returns the function that stops it.
@@ -216,6 +239,10 @@ class Service(Measuring):
         read-only. Raises what `make` raises, and else as `scan`.
         """
         return self._answer(None, ("derived", key), make, progress)
+
+    def measure_anew(self, work: Callable[[Backend], T], *, progress: Progress = no_progress) -> T:
+        """`work(backend)` in its turn: nothing that is kept is used, and nothing is kept. Raises as `scan`."""
+        return self._in_turn(work, progress)
 
     def _in_turn(self, work: Callable[[Backend], T], progress: Progress) -> T:
         """Work on the model in its turn, not kept."""

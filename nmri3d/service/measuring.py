@@ -21,11 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from nmri3d.perturbation import Edit
-    from nmri3d.scans.generation import GenerationStep
-    from nmri3d.scans.head_kinds import HeadKinds
-    from nmri3d.scans.logit_lens import LensTable
-    from nmri3d.scans.own_effect import OwnEffect
-    from nmri3d.template import Example
+    from nmri3d.results import Example, GenerationStep, HeadKinds, LensTable, OwnEffect
 
 T = TypeVar("T")
 

@@ -16,6 +16,7 @@ import contextlib
 import contextvars
 import threading
 import time
+import traceback
 from collections.abc import Callable, Generator, Hashable
 from typing import Any, Generic, TypeVar
 
@@ -28,6 +29,9 @@ T = TypeVar("T")
 OWNER: contextvars.ContextVar[Hashable] = contextvars.ContextVar("nmri3d_owner", default=None)
 """Whose work the present thread does."""
 
+WORK: contextvars.ContextVar[Job[Any] | None] = contextvars.ContextVar("nmri3d_work", default=None)
+"""Which work the present thread does."""
+
 
 class Job(Generic[T]):
     """One piece of work on its way. Made by `Runner.run`; await it, or call `result()` in a plain thread."""
@@ -36,6 +40,7 @@ class Job(Generic[T]):
         self.name = name
         self.owner = owner
         self._progress: tuple[float, str] = (0.0, "")
+        self._changes = 0
         self._progress_cb = progress_cb
         self._loop = running_loop()
         self._report_waits = False
@@ -47,6 +52,11 @@ class Job(Generic[T]):
     def progress(self) -> tuple[float, str]:
         """Share done (0 to 1) and what is being done, as last reported."""
         return self._progress
+
+    @property
+    def changes(self) -> int:
+        """Counts what can be told of it: each report that says something new, and its end."""
+        return self._changes + self.done
 
     @property
     def done(self) -> bool:
@@ -71,6 +81,15 @@ class Job(Generic[T]):
         """Wait (seconds, None: for ever) and return what the work returned, or raise what it raised."""
         return self._future.result(timeout)
 
+    @property
+    def error(self) -> BaseException | None:
+        """What the work raised, once it has ended."""
+        return self._future.exception() if self.done else None
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call back when it has ended, in its thread; at once where it has ended already."""
+        self._future.add_done_callback(lambda _: callback())
+
     def __await__(self) -> Generator[Any, None, T]:
         return asyncio.wrap_future(self._future).__await__()
 
@@ -78,7 +97,9 @@ class Job(Generic[T]):
         """The `progress` that the work is given; called in the worker thread."""
         if self._withdrawn.is_set():
             raise Cancelled(f"{self.name} was cancelled.")
-        self._progress = (share, what)
+        if (share, what) != self._progress:
+            self._progress = (share, what)
+            self._changes += 1
         if self._progress_cb is None:
             return
         if self._loop is None:
@@ -98,19 +119,31 @@ class Job(Generic[T]):
             self._report(self._progress[0], self._progress[1])
             value = fn(self._report)
         except BaseException as error:
+            _let_go(error)
             self._future.set_exception(error)
         else:
             self._future.set_result(value)
 
 
+def _let_go(error: BaseException) -> None:
+    """Free what the frames of an error hold: else arrays, even a model that was dropped, stay as long as the error does."""
+    seen: BaseException | None = error
+    while seen is not None:
+        traceback.clear_frames(seen.__traceback__)
+        seen = seen.__cause__ or seen.__context__
+
+
 class Runner:
     """Starts jobs, one thread each, and knows those that are alive. Thread-safe.
 
-    limit  jobs that may be alive at once; one more raises BusyError
+    limit        jobs that may be alive at once; one more raises BusyError. One owner may have three quarters of them, so
+                 that one who asks for much shuts nobody out
+    retry_after  in how many seconds one who was refused for that may ask again; None: no estimate
     """
 
-    def __init__(self, *, limit: int = 64) -> None:
+    def __init__(self, *, limit: int = 64, retry_after: Callable[[], int] | None = None) -> None:
         self._limit = limit
+        self._retry_after = retry_after
         self._jobs: set[Job[Any]] = set()
         self._lock = threading.Lock()
         self._closed = False
@@ -134,13 +167,17 @@ class Runner:
         with self._lock:
             if self._closed:
                 raise BusyError("The server is shutting down and takes no more requests; start it again first.")
-            if len(self._jobs) >= self._limit:
+            own = 0 if owner is None else sum(one.owner == owner for one in self._jobs)
+            if len(self._jobs) >= self._limit or own >= max(1, self._limit * 3 // 4):
+                whose = f"{own} requests of yours" if len(self._jobs) < self._limit else f"{self._limit} requests"
                 raise BusyError(
-                    f"{self._limit} requests are already under way; wait until some have ended, then ask again."
+                    f"{whose} are already under way; wait until some have ended, then ask again.",
+                    retry_after=self._retry_after() if self._retry_after else None,
                 )
             self._jobs.add(job)
         context = contextvars.copy_context()
         context.run(OWNER.set, owner)
+        context.run(WORK.set, job)
         thread = threading.Thread(
             target=lambda: context.run(self._supervise, job, fn), name=f"nmri3d: {name}", daemon=True
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -49,6 +51,92 @@ def test_bytes_are_bounded_and_the_oldest_goes_first():
     assert cache.nbytes == 200
     cache.put("d", "scan", {"nested": [array_of(1000)]})  # alone too large: kept, all else dropped
     assert cache.prompts == ("d",)
+
+
+def test_a_view_counts_as_the_array_that_it_keeps_alive_and_an_array_once():
+    cache = ResultCache()
+    whole = np.zeros(1000, dtype=np.uint8)
+    cache.put("a", "part", whole[:10][::2])
+    assert cache.nbytes == 1000
+    cache.put("a", "twice", [array_of(100)] * 2)
+    assert cache.nbytes == 1100
+    cache.put("a", "part", array_of(7))
+    assert cache.nbytes == 107
+
+
+def counted(cache):
+    """Bytes of what is kept, counted anew."""
+    return sum(kept.value.nbytes for group in cache._groups.values() for kept in group.values())
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([None, *"abcd"]), st.integers(0, 2), st.integers(0, 120), st.booleans()), max_size=30
+    )
+)
+def test_the_running_sum_of_bytes_is_what_is_kept_and_within_the_bound(steps):
+    cache = ResultCache(prompts=3, max_bytes=300)
+    for prompt, key, size, reads in steps:
+        if reads:
+            cache.get(prompt, key)
+        else:
+            cache.put(prompt, key, array_of(size))
+        assert cache.nbytes == counted(cache) <= 300
+        assert len(cache.prompts) <= 3
+
+
+def test_hits_and_misses_are_counted():
+    cache = ResultCache()
+    assert cache.get("a", "scan") is None
+    cache.put("a", "scan", array_of(1))
+    cache.get("a", "scan")
+    cache.get("a", "scan")
+    assert (cache.hits, cache.misses) == (2, 1)
+
+
+def test_from_many_threads_the_last_prompts_stay_and_the_sum_holds():
+    cache = ResultCache(prompts=4, max_bytes=2000)
+    wrong = []
+
+    def visit(number):
+        random = np.random.default_rng(number)
+        for _ in range(400):
+            prompt, size = f"prompt {random.integers(8)}", int(random.integers(1, 300))
+            cache.put(prompt, int(random.integers(3)), array_of(size))
+            found = cache.get(prompt, 0)
+            if found is not None and found.dtype != np.uint8:
+                wrong.append(found)
+
+    threads = [threading.Thread(target=visit, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert cache.nbytes == counted(cache) <= 2000
+    assert len(cache.prompts) <= 4
+    for i in range(4):
+        cache.put(f"last {i}", 0, array_of(1))
+    assert cache.prompts == tuple(f"last {i}" for i in range(4))
+
+
+def test_a_put_costs_no_more_when_much_is_kept():
+    """It does not walk what is there: the same work for the thousandth result as for the first."""
+    cache = ResultCache()
+    walked = []
+
+    class Counting(dict):
+        def items(self):
+            walked.append(1)
+            return super().items()
+
+        def values(self):
+            walked.append(1)
+            return super().values()
+
+    for i in range(100):
+        cache.put("a", i, Counting(x=array_of(1)))
+    assert len(walked) == 100
 
 
 def test_arrays_that_are_shared_cannot_be_written():

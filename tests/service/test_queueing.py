@@ -8,6 +8,7 @@ import pytest
 
 from nmri3d.errors import BusyError, Cancelled, InputError
 from nmri3d.models.backend import no_progress
+from nmri3d.service import queueing
 from nmri3d.service.queueing import Flights, TurnLock
 from nmri3d.service.runner import Runner
 from tests.service.fakes import PATIENCE
@@ -106,6 +107,96 @@ def test_a_full_line_is_refused(a_runner):
             waiter.result(PATIENCE)
 
 
+def held_by(runner, lock, gate):
+    """A job that holds the lock until the gate opens."""
+
+    def work(progress):
+        with lock.hold(progress):
+            assert gate.wait(PATIENCE)
+
+    job = runner.run(work, owner="holder")
+    wait_for(lambda: lock._held)
+    return job
+
+
+def take(lock):
+    def work(progress):
+        with lock.hold(progress):
+            return "had it"
+
+    return work
+
+
+def test_one_who_fills_the_line_shuts_nobody_else_out(a_runner):
+    lock, gate = TurnLock(limit=3), threading.Event()
+    jobs = [held_by(a_runner, lock, gate)]
+    for i in range(3):
+        jobs.append(a_runner.run(take(lock), owner="greedy"))
+        wait_for(lambda i=i: lock.waiting == i + 1)
+    with pytest.raises(BusyError):
+        a_runner.run(take(lock), owner="greedy").result(PATIENCE)
+    jobs.append(a_runner.run(take(lock), owner="modest"))
+    wait_for(lambda: lock.waiting == 4)
+    with pytest.raises(BusyError):
+        a_runner.run(take(lock), owner="modest").result(PATIENCE)
+    gate.set()
+    assert [job.result(PATIENCE) for job in jobs[1:]] == ["had it"] * 4
+
+
+def test_work_that_had_a_turn_is_not_sent_away_half_way(a_runner):
+    """A generation gives the model back after each token; a full line must not end it."""
+    lock, gate, second = TurnLock(limit=1), threading.Event(), threading.Event()
+
+    def two_turns(progress):
+        with lock.hold(progress):
+            pass
+        assert second.wait(PATIENCE)
+        with lock.hold(progress):
+            return "both"
+
+    begun = a_runner.run(two_turns, owner="writer")
+    wait_for(lambda: lock.turns == 1)
+    holder = held_by(a_runner, lock, gate)
+    waits = [a_runner.run(take(lock), owner="writer")]
+    wait_for(lambda: lock.waiting == 1)
+    second.set()
+    wait_for(lambda: lock.waiting == 2)
+    gate.set()
+    assert begun.result(PATIENCE) == "both"
+    assert waits[0].result(PATIENCE) == "had it"
+    holder.result(PATIENCE)
+
+
+def test_who_is_refused_learns_how_long_the_line_takes(a_runner, monkeypatch):
+    """Line length times recent seconds a turn, by a clock of the test's own."""
+    now = [100.0]
+    monkeypatch.setattr(queueing.time, "monotonic", lambda: now[0])
+    lock = TurnLock(limit=2)
+    assert (lock.waiting, lock.turns, lock.seconds_a_turn, lock.retry_after()) == (0, 0, 0.0, 1)
+    for seconds in (4.0, 4.0, 9.0):
+        with lock.hold(no_progress):
+            now[0] += seconds
+    assert lock.turns == 3
+    assert lock.seconds_a_turn == pytest.approx(4 + 0.2 * (9 - 4))
+    assert lock.retry_after() == 1  # nobody is there
+    gate = threading.Event()
+    jobs = [held_by(a_runner, lock, gate)]
+    assert lock.retry_after() == 5
+    for i in range(2):
+        jobs.append(a_runner.run(take(lock), owner="a"))
+        wait_for(lambda i=i: lock.waiting == i + 1)
+    with pytest.raises(BusyError, match="again in 15 s") as refused:
+        a_runner.run(take(lock), owner="a").result(PATIENCE)
+    assert refused.value.retry_after == 15  # one holds it, two wait, 5 s each
+    now[0] += 8
+    assert lock.retry_after() == 24  # a turn that lasts already longer than the mean counts as it is
+    now[0] += 1000
+    assert lock.retry_after() == 60
+    gate.set()
+    for job in jobs:
+        job.result(PATIENCE)
+
+
 def test_an_error_inside_gives_the_lock_back():
     lock = TurnLock()
     with pytest.raises(KeyError), lock.hold(no_progress):
@@ -146,6 +237,7 @@ def test_equal_requests_fly_once_and_others_alone(a_runner):
     value = leader.result(PATIENCE)
     assert all(job.result(PATIENCE) is value for job in followers)
     assert len(computed) == 1
+    assert flights.shared == 3
     assert 0.5 in followers_heard
     assert not flying(flights, "key")
 

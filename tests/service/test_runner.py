@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import traceback
+import weakref
 
 import pytest
 
@@ -102,6 +104,75 @@ def test_one_job_too_many_is_refused_and_room_comes_back(a_runner):
             break
         threading.Event().wait(0.005)
     assert a_runner.run(lambda _: "room").result(PATIENCE) == "room"
+
+
+def test_one_owner_leaves_room_for_others(a_runner):
+    for _ in range(3):
+        a_runner.run(until_cancelled, owner="greedy")
+    with pytest.raises(BusyError, match="3 requests of yours"):
+        a_runner.run(until_cancelled, owner="greedy")
+    a_runner.run(until_cancelled, owner="other")
+    with pytest.raises(BusyError, match="4 requests are"):
+        a_runner.run(until_cancelled, owner="third")
+
+
+def test_who_is_refused_learns_when_to_come_back():
+    runner = Runner(limit=1, retry_after=lambda: 7)
+    runner.run(until_cancelled)
+    with pytest.raises(BusyError) as refused:
+        runner.run(until_cancelled)
+    assert refused.value.retry_after == 7
+    assert runner.close()
+
+
+def test_an_error_lets_go_of_what_its_frames_held(a_runner):
+    """Errors are kept (a job's, a flight's); what they pass through may be a whole model."""
+    held = []
+
+    class Large:
+        pass
+
+    def inner(progress):
+        large = Large()
+        held.append(weakref.ref(large))
+        raise KeyError("first")
+
+    def work(progress):
+        large = Large()
+        held.append(weakref.ref(large))
+        try:
+            inner(progress)
+        except KeyError as error:
+            raise InputError("second") from error
+
+    job = a_runner.run(work)
+    with pytest.raises(InputError):
+        job.result(PATIENCE)
+    assert [reference() for reference in held] == [None, None]
+    assert "second" in "".join(traceback.format_exception(job.error)), "the lines of the traceback stay for the log"
+
+
+def test_each_report_and_the_end_are_news(a_runner):
+    gate = threading.Event()
+
+    def work(progress):
+        progress(0.5, "a")
+        progress(0.5, "a")
+        progress(0.75, "b")
+        assert gate.wait(PATIENCE)
+
+    ends = []
+    job = a_runner.run(work)
+    job.on_end(lambda: ends.append(job.done))
+    while job.progress[1] != "b":
+        threading.Event().wait(0.005)
+    assert (job.changes, job.error) == (2, None)
+    gate.set()
+    job.result(PATIENCE)
+    assert (job.changes, job.error) == (3, None)
+    while not ends:  # called a moment after the result is there
+        threading.Event().wait(0.005)
+    assert ends == [True]
 
 
 def test_close_ends_all_work_and_takes_no_more():
