@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nmri3d.api.arrays import Arrays
 from nmri3d.api.calls import Calls
+from nmri3d.api.metrics import Metrics
 from nmri3d.api.picturing import Picturing
 from nmri3d.service import Service
 from nmri3d.service.sessions import SessionStore
@@ -26,5 +27,6 @@ class Context:
     calls: Calls
     arrays: Arrays
     sessions: SessionStore
+    metrics: Metrics
     picturing: Picturing | None = None
     model_folders: tuple[Path, ...] | None = None

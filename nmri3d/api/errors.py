@@ -86,7 +86,8 @@ def from_error(headers: Mapping[str, str], error: Exception) -> Response:
         detail = "Something went wrong inside nmri3d; the server's own log has the details."
         return answer(headers, 500, "Internal error", detail, "Internal")
     status, title = next(PROBLEMS[base] for base in type(error).__mro__ if base in PROBLEMS)
-    extra = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
+    seconds = getattr(error, "retry_after", None) or RETRY_SECONDS
+    extra = {"Retry-After": str(seconds)} if status == 503 else None
     return answer(headers, status, title, str(error), type(error).__name__, extra)
 
 
@@ -98,12 +99,21 @@ def install(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if error.status_code == 400:  # what FastAPI makes of a body that its parser gave up on
+            detail = (
+                "The body is no JSON that can be read: not UTF-8, a number of thousands of digits, or nested too deep."
+            )
+            return answer(request.headers, 422, PROBLEMS[InputError][1], detail, "InputError")
         title = HTTPStatus(error.status_code).phrase
         detail = {
             404: f"There is nothing at {request.url.path}; the API is listed at /docs.",
             405: f"{request.url.path} does not take {request.method}; the API is listed at /docs.",
         }.get(error.status_code, str(error.detail))
-        return answer(request.headers, error.status_code, title, detail, title.replace(" ", ""), error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # Starlette names the methods of one route only, not of all at this path
+            described = app.openapi()["paths"].get(getattr(request.scope.get("route"), "path", None), {})
+            headers["Allow"] = ", ".join(sorted(map(str.upper, described))) or headers.get("Allow", "GET")
+        return answer(request.headers, error.status_code, title, detail, title.replace(" ", ""), headers)
 
     async def on_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -134,7 +144,7 @@ PROBLEM_SCHEMA = {
     "required": ["type", "title", "status", "detail"],
 }
 
-_EVERYWHERE = (401, 403, 422, 429, 503)
+_EVERYWHERE = (401, 403, 413, 422, 429, 503)
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -9,9 +9,11 @@ Three checks, in this order:
   to the clean address. Compared in constant time.
 
 Convention. Refusals are pages in words for browsers, problem details for programs; a WebSocket is refused before it is
-accepted. Every answer carries `nosniff`, `no-referrer` (addresses may hold the token) and a content policy.
+accepted. Every answer carries `nosniff`, `no-referrer` (addresses may hold the token) and a content policy. Over TLS the
+cookie is Secure; where pages of other sites may frame this one it is also SameSite=None and Partitioned, or it would not
+be sent inside their frame, and then Origin and Sec-Fetch-Site alone keep other sites out.
 
-Left out: users with different rights, and TLS, which belongs to a proxy in front.
+Left out: users with different rights.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
 import socket
 from collections.abc import Iterable
@@ -102,18 +105,19 @@ class Security:
             raise InputError(
                 "A token is made of letters, digits and signs without spaces, since it stands in an address."
             )
-        if any(sign in frame_ancestors for sign in ";,\r\n"):
-            raise InputError(
-                "frame_ancestors is a list of sources parted by spaces, such as: 'self' https://hub.example.org"
-            )
         own = set() if local else {host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
         return cls(
             token=secrets.token_urlsafe(24) if token is None else token,
             names=frozenset(LOOPBACK_NAMES | own | {name.lower() for name in allowed_hosts}),
             any_address=not local,
             cookie=f"nmri3d-{port}",  # cookies do not tell ports apart: a second server must not log out the first
-            frame_ancestors=frame_ancestors,
+            frame_ancestors=_ancestors(frame_ancestors),
         )
+
+    @property
+    def frame_options(self) -> str | None:
+        """X-Frame-Options, for browsers that do not read frame-ancestors; None where it cannot say the same."""
+        return {"'none'": "DENY", "'self'": "SAMEORIGIN"}.get(self.frame_ancestors)
 
     @property
     def cookie_value(self) -> str:
@@ -264,13 +268,17 @@ class Guard:
             response = HTMLResponse(page("Opening", f'<p><a href="{escape(clean)}">Continue</a></p>', refresh=clean))
         else:
             response = RedirectResponse(clean, 303)
+        secure = scope.get("scheme") == "https"
+        elsewhere = secure and self.security.frame_options is None
         response.set_cookie(
             self.security.cookie,
             self.security.cookie_value,
             httponly=True,
-            samesite="strict",
-            secure=scope.get("scheme") == "https",
+            samesite="none" if elsewhere else "strict",
+            secure=secure,
         )
+        if elsewhere:  # Python 3.14 is the first that can set this by itself
+            response.headers["Set-Cookie"] += "; Partitioned"
         response.headers["Cache-Control"] = "no-store"
         return response
 
@@ -279,7 +287,27 @@ class Guard:
         response["Referrer-Policy"] = "no-referrer"
         response["Cross-Origin-Resource-Policy"] = "same-origin"
         response["Content-Security-Policy"] = self.security.policy(request.get("host", ""))
+        if self.security.frame_options is not None:
+            response["X-Frame-Options"] = self.security.frame_options
         response.setdefault("Cache-Control", "no-store")
+
+
+_SOURCE = re.compile(
+    r"(https?://)?(\*\.)?[A-Za-z0-9.-]+(:(\d+|\*))?|https?://\[[0-9A-Fa-f:]+\](:\d+)?|https?:|\*", re.ASCII
+)
+
+
+def _ancestors(given: str) -> str:
+    """The sources of frame-ancestors; a bare `self` or `none` gets its quotes. Raises InputError for anything else."""
+    sources = [f"'{word}'" if word in ("self", "none") else word for word in given.split(" ") if word]
+    quoted = {"'self'", "'none'"}
+    if not sources or not all(word in quoted or _SOURCE.fullmatch(word) for word in sources):
+        raise InputError(
+            "frame_ancestors is a list of sources parted by spaces, such as: 'self' https://hub.example.org"
+        )
+    if "'none'" in sources and len(sources) > 1:
+        raise InputError("frame_ancestors is either 'none' or a list of sources; leave one of them out")
+    return " ".join(sources)
 
 
 def _split_host(host: str | None) -> tuple[str, int | None]:

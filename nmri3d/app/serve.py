@@ -1,11 +1,11 @@
 """`nmri3d serve`: one process, one port, one model; page, REST and messages behind one guard.
 
-Convention. The port is bound first, so that a busy one is told before anything costly begins. Then the model loads in
-one thread while the picture's libraries are imported in another; the address answers meanwhile and the page shows the
-load. The browser opens when the page can answer. SIGINT and SIGTERM withdraw all work, close the visitors and end with
-code 0; a second one ends at once.
+Convention. Certificate and port are tried first, so that a wrong file or a busy port is told before anything costly begins.
+Then the model loads in one thread while the picture's libraries are imported in another; the address answers meanwhile and
+the page shows the load. The browser opens when the page can answer. SIGINT and SIGTERM end it in good order: no request is
+taken any more (503), what runs is withdrawn, visitors and sessions are closed, and the code is 0; a second one ends at once.
 
-Left out: TLS and several processes; a proxy in front does the first, and the one model speaks against the second.
+Left out: several processes, against which the one model speaks.
 """
 
 from __future__ import annotations
@@ -13,75 +13,51 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
 import ipaddress
-import signal
-import socket
-import threading
+import os
+import ssl
 import webbrowser
-from collections.abc import Callable, Iterable, Iterator
-from types import FrameType
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from nmri3d.app.ending import stopping_on_signals
+from nmri3d.app.garbage import collecting_garbage_later
+from nmri3d.app.listening import bind, tls_context
+from nmri3d.app.logs import LogFormat, ServerLog
 from nmri3d.errors import MachineError
 from nmri3d.models.backend import Progress
+from nmri3d.models.location import exists, local_path
 from nmri3d.service import Job, Service
-from nmri3d.service.answers import require_integer
-from nmri3d.service.events import Event, ModelFailed, ModelLoading, ModelReady, ModelUnloaded
+from nmri3d.service.sessions import SessionStore
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from nmri3d.app.visitors import MakePage
 
-DEFAULT_PORT = 8765
+SHUTDOWN_SECONDS = 3
+"""How long answers that are under way may still take when the server is stopped."""
 
-
-def bind(host: str, port: int | None) -> socket.socket:
-    """A listening socket. `port` None means DEFAULT_PORT, or any free one where that is taken; 0 any free one.
-
-    Raises MachineError, which names the address and the remedy, when it cannot be had, InputError for a port that cannot
-    be.
-    """
-    wanted = DEFAULT_PORT if port is None else require_integer(port, "port", 0, 65535)
-    try:
-        return _bind(host, wanted)
-    except OSError as error:
-        if port is None:
-            with contextlib.suppress(OSError):
-                return _bind(host, 0)
-        raise MachineError(
-            f"Cannot listen on {host} port {wanted} ({error.strerror or error}); stop what uses it, choose another with "
-            "--port, or leave --port out to get a free one."
-        ) from None
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """Bind and listen; listening at once makes the port ours and lets early callers wait instead of being refused."""
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(128)
-        listener.set_inheritable(True)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
+MAX_MESSAGE_BYTES = 16 * 2**20
+"""Largest message that a WebSocket takes; the page's client cuts what it sends into smaller pieces."""
 
 
 class WebServer:
     """The server around a service: bound when made, answering while `serve` runs, ended by `stop`.
 
-    make_page   builds a visitor's page; None: `nmri3d.app.page.Page`
+    make_page    builds a visitor's page; None: `nmri3d.app.page.Page`
     token, allowed_hosts, frame_ancestors   see `nmri3d.api.security.Security.for_address`
+    tls_cert, tls_key                       see `nmri3d.app.listening.tls_context`
+    models_from  folders that local models may be loaded from by callers; None: all of this machine where only this machine
+                 can call, else none
+    sessions     folder of recorded sessions; None: nmri3d's own. `store` is what is made of it
+    rate         requests a second of one caller; 0: as many as they like
     max_visitors, grace_seconds             see `nmri3d.app.visitors.Visitors`
 
-    Raises MachineError for a port that cannot be had, InputError for rules that are not safe.
+    Raises MachineError for a port that cannot be had, InputError for rules that are not safe and files that are no
+    certificate.
     """
 
     def __init__(
@@ -93,16 +69,28 @@ class WebServer:
         token: str | None = None,
         allowed_hosts: Iterable[str] = (),
         frame_ancestors: str = "'none'",
+        tls_cert: str | os.PathLike[str] | None = None,
+        tls_key: str | os.PathLike[str] | None = None,
+        models_from: Iterable[str | os.PathLike[str]] | None = None,
+        sessions: str | os.PathLike[str] | None = None,
+        rate: float = 50.0,
         render: Literal["client", "remote"] = "client",
         make_page: MakePage | None = None,
         max_visitors: int = 16,
         grace_seconds: float = 30.0,
     ) -> None:
+        from nmri3d.api.limits import Limits
+        from nmri3d.api.metrics import Metrics
+        from nmri3d.api.security import Security, is_loopback
+
         self._service = service
+        self._tls = tls_context(tls_cert, tls_key)
+        self.limits = Limits.at_rate(rate)
+        self.metrics = Metrics(service)
+        allowed_hosts = tuple(allowed_hosts)
+        self.is_public = not is_loopback(host) or bool(allowed_hosts)
         self._listener = bind(host, port)
         try:
-            from nmri3d.api.security import Security
-
             self.host, self.port = host, self._listener.getsockname()[1]
             self.security = Security.for_address(
                 host, self.port, token=token, allowed_hosts=allowed_hosts, frame_ancestors=frame_ancestors
@@ -110,6 +98,12 @@ class WebServer:
         except BaseException:
             self._listener.close()
             raise
+        if models_from is None and self.is_public:
+            models_from = ()
+        service.model_folders = (
+            None if models_from is None else tuple(local_path(os.fspath(folder)).resolve() for folder in models_from)
+        )
+        self.store = SessionStore(None if sessions is None else Path(sessions))
         self._render = render
         self._make_page = make_page
         self._max_visitors = max_visitors
@@ -120,6 +114,11 @@ class WebServer:
         self._on_answering: list[Callable[[], None]] = []
 
     @property
+    def is_encrypted(self) -> bool:
+        """Whether it speaks TLS itself."""
+        return self._tls is not None
+
+    @property
     def address(self) -> str:
         """Address without its token, with a name that this machine can open."""
         host = self.host.strip("[]")
@@ -127,7 +126,8 @@ class WebServer:
             parsed = ipaddress.ip_address(host)
             if parsed.is_unspecified:
                 host = "127.0.0.1" if parsed.version == 4 else "::1"
-        return f"http://[{host}]:{self.port}/" if ":" in host else f"http://{host}:{self.port}/"
+        scheme = "https" if self.is_encrypted else "http"
+        return f"{scheme}://[{host}]:{self.port}/" if ":" in host else f"{scheme}://{host}:{self.port}/"
 
     @property
     def url(self) -> str:
@@ -141,6 +141,7 @@ class WebServer:
     def stop(self) -> None:
         """End `serve` in good order; asked twice, at once. Safe from any thread and from a signal handler."""
         asked_before, self._stop_asked = self._stop_asked, True
+        self.limits.closing = True
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it has ended already
                 self._loop.call_soon_threadsafe(self._stop_in_loop, asked_before)
@@ -154,19 +155,7 @@ class WebServer:
     async def serve(self) -> None:
         """Answer until `stop`. Raises MachineError when the picture's libraries cannot be imported."""
         page_ready = self._service.run(self._import_page, name="Importing the page's libraries")
-        import uvicorn
-
-        config = uvicorn.Config(
-            self._application(page_ready),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            ws_per_message_deflate=False,  # most of what is sent are float arrays, which hardly shrink
-            ws_ping_timeout=60.0,  # a browser tab in the background may sleep
-            timeout_graceful_shutdown=3,
-        )
-        self._server = uvicorn.Server(config)
+        self._server = _uvicorn_server(self._application(page_ready), self._tls)
         self._loop = asyncio.get_running_loop()
         self._server.should_exit = self._stop_asked
         announce = asyncio.create_task(self._announce(page_ready))
@@ -176,6 +165,7 @@ class WebServer:
             announce.cancel()
             self._listener.close()
             await self.visitors.close_all()
+            await asyncio.to_thread(self.store.close)
         if page_ready.done and not page_ready.cancelled:
             page_ready.result()  # raises what kept the page from being there
 
@@ -204,18 +194,28 @@ class WebServer:
                 f"The page's libraries cannot be imported ({error}); install what is missing (on a bare Debian: apt "
                 "install libegl1 libgl1), then run `nmri3d doctor`."
             ) from error
-        return lambda server, service: Page(server, service, render=self._render)
+        return lambda server, service: Page(server, service, render=self._render, store=self.store)
 
     def _application(self, page_ready: Job[MakePage]) -> FastAPI:
         from nmri3d.api.application import create_app
+        from nmri3d.app.exporting import Exporter
         from nmri3d.app.visitors import Visitors
 
         async def load_page() -> MakePage:
             return await page_ready
 
         self.visitors = Visitors(self._service, load_page, limit=self._max_visitors, grace_seconds=self._grace_seconds)
+        self.metrics.watch("visitors", "Tabs that have the page open.", lambda: len(self.visitors))
 
-        app = create_app(self._service, security=self.security)
+        app = create_app(
+            self._service,
+            security=self.security,
+            store=self.store,
+            picturing=Exporter(self._service),
+            model_folders=self._service.model_folders,
+            limits=self.limits,
+            metrics=self.metrics,
+        )
         self.visitors.install(app)
         return app
 
@@ -223,52 +223,94 @@ class WebServer:
 def run(
     service: Service | None = None,
     *,
-    host: str = "127.0.0.1",
-    port: int | None = None,
-    token: str | None = None,
-    allowed_hosts: Iterable[str] = (),
-    frame_ancestors: str = "'none'",
     open_browser: bool = True,
     model: str | None = "smollm2-135m",
     device: str = "auto",
     dtype: str = "auto",
     revision: str | None = None,
-    render: Literal["client", "remote"] = "client",
-    max_visitors: int = 16,
-) -> None:
-    """Serve until SIGINT or SIGTERM; prints the address with its token, and the progress of the load.
+    backend: str = "auto",
+    trust_remote_code: bool = False,
+    models_from: Iterable[str | os.PathLike[str]] | None = None,
+    log_format: LogFormat = "text",
+    log_level: str | None = None,
+    **options: Any,
+) -> bool:
+    """Serve until SIGINT or SIGTERM; prints the address with its token, and the progress of the load. `options` are those of
+    `WebServer`.
 
-    model  what to load meanwhile; None: nothing, the page asks. A load that fails is told here and on the page, where
-           another model can be chosen.
+    model      what to load meanwhile; None: nothing, the page asks. A load that fails is told here and on the page, where
+               another model can be chosen. A local one may be loaded again by callers too
+    backend, trust_remote_code   of this model only; nobody who calls can ask for remote code
+    log_level  "debug", "info", "warning" or "error"; None: warnings in text, everything from "info" on in JSON
 
-    Raises MachineError for a port that cannot be had or libraries that are missing, InputError for rules that are not
-    safe.
+    Returns whether all work had ended; where it had not, leave by `nmri3d.app.ending.leave_at_once`. Raises MachineError for
+    a port that cannot be had or libraries that are missing, InputError for rules that are not safe.
     """
-    service = service or Service()
-    server = WebServer(
-        service,
-        host=host,
-        port=port,
-        token=token,
-        allowed_hosts=allowed_hosts,
-        frame_ancestors=frame_ancestors,
-        render=render,
-        max_visitors=max_visitors,
-    )
-    with _stopping_on_signals(server), _collecting_garbage_later(service) if model else contextlib.nullcontext():
-        if model is not None:
-            load = functools.partial(service.load, model, device=device, dtype=dtype, revision=revision)
-            service.run(lambda progress: load(progress=progress), name=f"Loading {model}")
-        from nmri3d.app.terminal import Terminal
+    from nmri3d.app.terminal import Terminal
 
-        with Terminal(service) as terminal:
-            terminal.say(f"Neural MRI 3D is at {server.url}", "Press Ctrl+C to end it.")
+    service = service or Service()
+    server = WebServer(service, models_from=models_from, **options)
+    if model is not None and service.model_folders is not None and exists(local_path(model)):
+        service.model_folders = (*service.model_folders, local_path(model).resolve())
+    level = log_level or ("info" if log_format == "json" else "warning")
+    with (
+        stopping_on_signals(server.stop),
+        collecting_garbage_later(service) if model else contextlib.nullcontext(),
+        ServerLog(service, log_format, level, [server.security.token]) as log,
+    ):
+        if model is not None:
+            load = functools.partial(
+                service.load,
+                model,
+                device=device,
+                dtype=dtype,
+                revision=revision,
+                backend=backend,
+                trust_remote_code=trust_remote_code,
+            )
+            service.run(lambda progress: load(progress=progress), name=f"Loading {model}")
+        with Terminal(service) if log_format == "text" else contextlib.nullcontext() as terminal:
+            if terminal is None:
+                log.say_address(server.address, "" if options.get("token") else server.url)
+            else:
+                terminal.say(f"Neural MRI 3D is at {server.url}", "Press Ctrl+C to end it.")
+                if server.is_public and not server.is_encrypted:
+                    terminal.note(
+                        "what passes between a browser and this server can be read on the way, its token too, unless a proxy "
+                        "in front encrypts it or --tls-cert is given."
+                    )
             if open_browser:
                 server.on_answering(lambda: _open_browser(service, server.url))
             try:
                 asyncio.run(server.serve())
             finally:
-                service.close()
+                ended = service.close()
+    return ended
+
+
+def _uvicorn_server(app: FastAPI, tls: ssl.SSLContext | None) -> Any:
+    """The HTTP server; signals are not its business."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
+            return contextlib.nullcontext()
+
+    config = uvicorn.Config(
+        app,
+        http="h11",  # the other parser takes headers without end
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # most of what is sent are float arrays, which hardly shrink
+        ws_ping_timeout=60.0,  # a browser tab in the background may sleep
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    config.load()
+    config.ssl = tls  # as checked and made before; uvicorn would read the files again by rules of its own
+    return Server(config)
 
 
 def _open_first_window(progress: Progress) -> None:
@@ -281,51 +323,3 @@ def _open_first_window(progress: Progress) -> None:
 def _open_browser(service: Service, url: str) -> None:
     """Open the person's browser, in a thread, since some systems wait for the browser's end."""
     service.run(lambda progress: webbrowser.open(url), name="Opening the browser")
-
-
-@contextlib.contextmanager
-def _collecting_garbage_later(service: Service) -> Iterator[None]:
-    """Collect no garbage until the first model is there, and leave out what is there by then until it is exchanged.
-
-    Importing torch, transformers and VTK makes a million objects that live as long as the process; searching them for
-    garbage again and again takes a fifth of the start.
-    """
-    settled = False
-
-    def on_event(event: Event) -> None:
-        nonlocal settled
-        if not settled and isinstance(event, ModelReady | ModelFailed):
-            settled = True
-            gc.freeze()
-            gc.enable()
-        elif settled and isinstance(event, ModelLoading | ModelUnloaded):
-            unsubscribe()
-            gc.unfreeze()  # the first model may become garbage now
-
-    gc.disable()
-    unsubscribe = service.subscribe(on_event)
-    try:
-        yield
-    finally:
-        unsubscribe()
-        gc.unfreeze()
-        gc.enable()
-
-
-@contextlib.contextmanager
-def _stopping_on_signals(server: WebServer) -> Iterator[None]:
-    """SIGINT and SIGTERM stop the server in good order. uvicorn puts its own handlers in front of these while it serves
-    and, when it has ended, raises the signal again, which then finds ours."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        server.stop()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -58,9 +58,12 @@ class StaticFiles:
             folder = self._routes.get("/".join(parts[:cut]))
             if folder is None:
                 continue
-            file = folder.joinpath(*parts[cut:]).resolve()
-            if file.is_relative_to(folder) and file.is_file():
-                return file
+            try:
+                file = folder.joinpath(*parts[cut:]).resolve()
+                if file.is_relative_to(folder) and file.is_file():
+                    return file
+            except OSError:  # a name that is too long, or a folder that may not be entered
+                return None
         return None
 
     def respond(self, path: str, request: Request) -> Response | None:

@@ -3,7 +3,7 @@
 Convention. The address goes to stdout, everything else to stderr. A bar where stderr is a terminal, plain lines where it
 is a file or a pipe, one each time something new begins.
 
-Left out: a log of visits.
+Left out: the log (logs.py), and what is said where the log is JSON.
 """
 
 from __future__ import annotations
@@ -41,6 +41,11 @@ class Terminal:
         """Write lines to stdout at once, also where it is a pipe."""
         sys.stdout.write("".join(f"{line}\n" for line in lines))
         sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Tell something that a person should know."""
+        with self._lock:
+            self._tell(f"Note: {text}")
 
     def _on_event(self, event: Event) -> None:
         with self._lock:

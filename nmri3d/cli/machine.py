@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,42 +30,127 @@ class Render(StrEnum):
     remote = "remote"
 
 
+class LogFormat(StrEnum):
+    """How the server's log is written."""
+
+    text = "text"
+    json = "json"
+
+
+class LogLevel(StrEnum):
+    """What the server's log tells at least."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+_SECURITY = "Who may come in"
+_RUNNING = "Leaving it running"
+
+
 @app.command()
 def serve(
     model: ModelOption = "smollm2-135m",
     host: Annotated[
-        str, typer.Option(help="Address to listen on; off this machine a token is always needed.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for all. Off this machine a token is always needed.")
     ] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Port; by default 8765, or a free one if that is taken.")] = None,
-    token: Annotated[
-        str | None, typer.Option(help="Token of the address; by default a new one. '' for none, on this machine only.")
-    ] = None,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
-    allow_host: Annotated[
-        list[str] | None, typer.Option(help="Further host name under which the page may be reached.")
-    ] = None,
     render: Annotated[
         Render, typer.Option(help="Draw the brain in the browser, or send pictures of it.")
     ] = Render.client,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     revision: RevisionOption = None,
+    backend: BackendOption = "auto",
+    trust_remote_code: Annotated[
+        bool, typer.Option(help="Run the Python code that comes with --model, and with no other; off means never.")
+    ] = False,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="NMRI3D_TOKEN",
+            help="Token of the address; by default a new one. '' for none, on this machine only.",
+            rich_help_panel=_SECURITY,
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Further host name under which it may be called, as a proxy's.", rich_help_panel=_SECURITY),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(help="PEM file of a certificate: speak https and wss.", rich_help_panel=_SECURITY),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(help="PEM file of its private key, if not in the same file.", rich_help_panel=_SECURITY),
+    ] = None,
+    frame_ancestors: Annotated[
+        str,
+        typer.Option(
+            help="Pages that may show this one in a frame: none, self, or addresses such as 'http://localhost:8888'.",
+            rich_help_panel=_SECURITY,
+        ),
+    ] = "none",
+    models_from: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder that local models may be loaded from, besides --model. By default all of this machine; none where "
+            "others can call (--host, --allow-host).",
+            rich_help_panel=_SECURITY,
+        ),
+    ] = None,
+    rate: Annotated[
+        float,
+        typer.Option(min=0.0, help="Requests a second of one caller; 0 for no limit.", rich_help_panel=_SECURITY),
+    ] = 50.0,
+    sessions: Annotated[
+        Path | None,
+        typer.Option(help="Folder of recorded sessions; by default your data folder.", rich_help_panel=_RUNNING),
+    ] = None,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Log on stderr for people, or a JSON object a line.", rich_help_panel=_RUNNING)
+    ] = LogFormat.text,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(
+            help="Least that is logged; info has each request.",
+            show_default="text: warning, json: info",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
 ) -> None:
-    """Open the page: type a prompt, scan, step through its tokens, click a region."""
+    """Open the page: type a prompt, scan, step through its tokens, click a region. Programs use the same address: /docs."""
+    from nmri3d.app.ending import leave_at_once
     from nmri3d.app.serve import run
 
-    run(
+    ended = run(
         host=host,
         port=port,
         token=token,
         allowed_hosts=allow_host or (),
+        frame_ancestors=frame_ancestors,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        models_from=models_from or None,
+        sessions=sessions,
+        rate=rate,
+        render=render.value,
         open_browser=open_browser,
         model=model,
         device=device,
         dtype=dtype,
         revision=revision,
-        render=render.value,
+        backend=backend,
+        trust_remote_code=trust_remote_code,
+        log_format=log_format.value,
+        log_level=None if log_level is None else log_level.value,
     )
+    if not ended:
+        leave_at_once(0)
 
 
 @app.command()

@@ -56,6 +56,7 @@ def locate_hub(
     Raises ModelNotFoundError (unknown, no network), ModelAccessError (gated, token refused), MachineError (disk full), and
     what `preflight` and `check_size` raise.
     """
+    _require_id(repo_id)
     folder = cached_snapshot(repo_id, revision)
     asks_again = revision is not None and not _COMMIT.fullmatch(revision)
     if folder is not None and is_complete(folder) and not asks_again:
@@ -76,6 +77,20 @@ def locate_hub(
                 preflight.weight_files(folder)  # says what is wrong with what is there
     # outside of `except`: the original error may hold the token, so it must not be chained to this one
     raise explained
+
+
+def _require_id(repo_id: str) -> None:
+    """Refuse what huggingface_hub would not take for an id. Raises ModelNotFoundError."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # its __all__ is made at run time
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        raise ModelNotFoundError(
+            f"{repo_id[:100]!r} can be no Hugging Face id: those have at most 96 letters, digits and single signs - _ . within; "
+            "check the spelling"
+        ) from None
 
 
 def cached_snapshot(repo_id: str, revision: str | None) -> Path | None:

@@ -9,15 +9,21 @@ Left out: looking into the files (`preflight`).
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from nmri3d.errors import InputError, ModelFormatError, ModelNotFoundError
 from nmri3d.models.backend import Progress, no_progress
 from nmri3d.models.known_models import did_you_mean
-from nmri3d.models.location import EMBEDDED, Location, SizeCheck, any_size
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+from nmri3d.models.location import (
+    EMBEDDED,
+    HUB_ID,
+    Location,
+    SizeCheck,
+    any_size,
+    exists,
+    local_path,
+    require_revision,
+)
 
 
 def locate(
@@ -40,14 +46,15 @@ def locate(
 
         return locate_embedded(progress)
     text = os.fspath(name)
-    path = Path(text).expanduser()
-    if path.is_file():
+    path = local_path(text)
+    if exists(path) and path.is_file():
         return _local_file(path.resolve())
-    if path.is_dir():
+    if exists(path) and path.is_dir():
         return _local_folder(path.resolve())
-    if isinstance(name, str) and _HUB_ID.fullmatch(text) and not text.endswith(".gguf"):
+    if isinstance(name, str) and HUB_ID.fullmatch(text) and not text.endswith(".gguf"):
         from nmri3d.models.hub import locate_hub
 
+        require_revision(revision)
         return locate_hub(
             text,
             revision=revision,

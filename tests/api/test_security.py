@@ -287,12 +287,52 @@ def test_headers_of_every_answer(rules, path, headers):
     assert "ws://127.0.0.1:8765" in policy["connect-src"].split()
 
 
-def test_who_may_frame_the_page_can_be_set():
-    rules = Security.for_address("127.0.0.1", 8765, token=TOKEN, frame_ancestors="'self' https://hub.example.org")
-    answer = client_of(rules).get("/api/thing")
-    assert answer.headers["content-security-policy"].endswith("frame-ancestors 'self' https://hub.example.org")
+def policy_of(rules):
+    return client_of(rules).get("/api/thing").headers
+
+
+@pytest.mark.parametrize(
+    ("given", "ancestors", "options"),
+    [
+        ("'none'", "'none'", "DENY"),
+        ("none", "'none'", "DENY"),
+        ("self", "'self'", "SAMEORIGIN"),
+        ("http://localhost:8888", "http://localhost:8888", None),
+        ("  self  https://*.hub.example.org:* ", "'self' https://*.hub.example.org:*", None),
+        ("https://[::1]:8888 https:", "https://[::1]:8888 https:", None),
+        ("*", "*", None),
+    ],
+)
+def test_who_may_frame_the_page_can_be_set(given, ancestors, options):
+    headers = policy_of(Security.for_address("127.0.0.1", 8765, token=TOKEN, frame_ancestors=given))
+    assert headers["content-security-policy"].endswith(f"frame-ancestors {ancestors}")
+    assert headers.get("x-frame-options") == options
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["", " ", "*; script-src *", "a, b", "none https://x", "ftp://x", "https://x/path", "'unsafe-inline'", "é", "a\nb"],
+)
+def test_frame_ancestors_that_are_none_are_refused(given):
     with pytest.raises(InputError, match="frame_ancestors"):
-        Security.for_address("127.0.0.1", 8765, frame_ancestors="*; script-src *")
+        Security.for_address("127.0.0.1", 8765, frame_ancestors=given)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "ancestors", "expected"),
+    [
+        ("http", "https://hub.example.org", {"SameSite=strict"}),
+        ("https", "self", {"SameSite=strict", "Secure"}),
+        # inside a frame of another site no browser would send a Strict cookie, nor one that is not partitioned
+        ("https", "https://hub.example.org", {"SameSite=none", "Secure", "Partitioned"}),
+    ],
+)
+def test_the_cookie_works_inside_the_frames_that_are_allowed(scheme, ancestors, expected):
+    rules = Security.for_address("127.0.0.1", 8765, token=TOKEN, frame_ancestors=ancestors)
+    client = client_of(rules, f"{scheme}://127.0.0.1:8765")
+    parts = client.get("/api/thing", params={"token": TOKEN}).headers["set-cookie"].split("; ")
+    assert {part for part in parts if part.startswith(("SameSite", "Secure", "Partitioned"))} == expected
+    assert "HttpOnly" in parts
 
 
 def test_an_unexpected_error_is_told_without_its_details_and_logged(rules, caplog):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import os
-import signal
 import socket
-import subprocess
 import sys
 import threading
 
 import httpx
 import pytest
 
-from nmri3d.app import serve
-from nmri3d.app.serve import WebServer, bind
+from nmri3d.app import listening
+from nmri3d.app.listening import bind
+from nmri3d.app.serve import WebServer
 from nmri3d.app.terminal import Terminal
 from nmri3d.errors import InputError, MachineError, ModelNotFoundError
 from nmri3d.service import Service
@@ -41,7 +40,7 @@ def test_a_busy_port_that_was_asked_for_is_refused_by_name(taken_port, service):
 
 
 def test_a_busy_default_port_is_left_for_a_free_one(taken_port, monkeypatch):
-    monkeypatch.setattr(serve, "DEFAULT_PORT", taken_port)
+    monkeypatch.setattr(listening, "DEFAULT_PORT", taken_port)
     with contextlib.closing(bind("127.0.0.1", None)) as listener:
         assert listener.getsockname()[1] not in (0, taken_port)
 
@@ -96,8 +95,6 @@ def test_a_page_whose_libraries_are_missing_ends_the_server_in_words(service, mo
 def test_stopping_before_it_began_ends_it_at_once(service):
     server = WebServer(service, port=0, make_page=CountingPage)
     server.stop()
-    import asyncio
-
     asyncio.run(asyncio.wait_for(server.serve(), PATIENCE))
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", server.port))
@@ -136,52 +133,3 @@ def test_the_terminal_tells_of_loads_line_by_line_where_it_is_none(service, caps
         "missing: reading",
         "missing could not be loaded. There is no model missing; see `nmri3d models`.",
     ]
-
-
-PROGRAM = """
-import sys, threading
-from tests.api.wire import CountingPage
-from tests.service.fakes import FakeLoader
-from nmri3d.app import serve
-from nmri3d.service import Service
-serve.WebServer.__init__.__kwdefaults__["make_page"] = CountingPage
-loader = FakeLoader()
-loader.gate = threading.Event()
-if sys.argv[1] == "ready":
-    loader.gate.set()
-else:
-    def hold(name, *, progress, **options):
-        while True:
-            progress(0.5, "reading")
-            threading.Event().wait(0.01)
-    loader = hold
-serve.run(Service(loader=loader), port=0, open_browser=False, model="fake")
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("when", ["ready", "loading"])
-def test_a_signal_ends_the_program_in_good_order(number, when):
-    program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, when],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=dict(os.environ),
-    )
-    try:
-        first_line = program.stdout.readline()
-        assert program.stdout.readline() == "Press Ctrl+C to end it.\n"
-        address = first_line.removeprefix("Neural MRI 3D is at ").strip()
-        with httpx.Client(timeout=PATIENCE, follow_redirects=True) as client:
-            # the port listens already, so that this waits until the server answers
-            assert client.get(address).status_code == 200
-            health = client.get(httpx.URL(address).join("/healthz"))
-        assert health.json()["status"] == ("ok" if when == "ready" else "loading")
-        program.send_signal(number)
-        out, err = program.communicate(timeout=PATIENCE)
-    finally:
-        program.kill()
-    assert program.returncode == 0, err
-    assert "Traceback" not in err
-    assert out == ""
