@@ -23,17 +23,23 @@ from nmri3d.api.arrays import Arrays
 from nmri3d.api.calls import Calls
 from nmri3d.api.context import Context
 from nmri3d.api.documentation import documentation_page
+from nmri3d.api.limits import Limiter, Limits
+from nmri3d.api.metrics import Metrics
+from nmri3d.api.observer import Observer
 from nmri3d.api.picturing import Picturing
 from nmri3d.api.routes import (
     arrays,
     exports,
+    features,
     generating,
+    inspecting,
     jobs,
     maps,
     measuring,
     model,
     operations,
     perturbing,
+    reference,
     scanning,
     sessions,
 )
@@ -41,7 +47,10 @@ from nmri3d.api.security import Guard, Security
 from nmri3d.service import Service
 from nmri3d.service.sessions import SessionStore
 
-ROUTES = (operations, model, scanning, perturbing, measuring, generating, arrays, maps, exports, sessions, jobs, stream)
+ROUTES = (
+    *(operations, model, scanning, perturbing, features, measuring, inspecting, reference, generating),
+    *(arrays, maps, exports, sessions, jobs, stream),
+)
 
 DESCRIPTION = (
     "Scans, perturbations, tracing and sweeps of the one loaded model, as the page and the Python client use them."
@@ -55,6 +64,8 @@ def create_app(
     store: SessionStore | None = None,
     picturing: Picturing | None = None,
     model_folders: Iterable[Path] | None = None,
+    limits: Limits | None = None,
+    metrics: Metrics | None = None,
     **options: Any,
 ) -> FastAPI:
     """The application over a service. `options` go to FastAPI (lifespan, …); add further routes to what is returned.
@@ -62,6 +73,8 @@ def create_app(
     store          recorded sessions; None: those of the user's data folder
     picturing      maps and pictures, which this package may not draw itself; None: these routes answer in words
     model_folders  where local models may be loaded from; None: anywhere
+    limits         how much one caller may ask for; the default is generous
+    metrics        what is counted; give one to add figures to it
     """
     app = FastAPI(
         title="Neural MRI 3D",
@@ -72,12 +85,16 @@ def create_app(
         **options,
     )
     errors.install(app)
+    metrics = metrics or Metrics(service)
+    app.add_middleware(Limiter, limits=limits or Limits())  # the last one that is added is called first
     app.add_middleware(Guard, security=security)
+    app.add_middleware(Observer, metrics=metrics)
     context = Context(
         service=service,
         calls=Calls(service),
         arrays=Arrays(service),
         sessions=store or SessionStore(),
+        metrics=metrics,
         picturing=picturing,
         model_folders=None if model_folders is None else tuple(folder.resolve() for folder in model_folders),
     )

@@ -116,7 +116,7 @@ def read_wish(message: Any, scan: Scan, selected: int, pose: CameraPose | None) 
         variant=variant,
         threshold=require_share(message.get("threshold"), "threshold"),
         display=None if locked is None else _read_range(locked),
-        pose=_read_pose(message.get("camera")) if pose is None else pose,
+        pose=read_pose(message.get("camera")) if pose is None else pose,
         aspect=require_number(message.get("aspect"), 0.1, 10, "shape of the frame"),
         selected=selected,
         tracts=style,
@@ -242,9 +242,10 @@ def _thresholded(scan: Scan, wish: PictureWish, shown: DisplayRange) -> Scan:
     return replace(scan, values=values, units=f"{scan.units}, {size} ≥ {limit:.4g}")
 
 
-def _read_pose(camera: Any) -> CameraPose:
+def read_pose(camera: Any) -> CameraPose:
+    """Where a browser says that its camera stands. Raises InputError for what is no camera."""
     if not isinstance(camera, dict):
-        raise InputError("a picture needs to know where the camera stands; reload the page and try again")
+        raise InputError("the browser did not tell where its camera stands; reload the page and try again")
     return CameraPose(
         require_vector(camera.get("position"), "camera's position"),
         require_vector(camera.get("focalPoint"), "camera's focal point"),

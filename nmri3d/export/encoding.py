@@ -49,7 +49,7 @@ def write_movie(
     Raises MachineError if the encoder is missing or fails.
     """
     suffix = path.suffix.lower()
-    described = [text for name, value in facts.items() for text in ("-metadata", f"{name}={value}")]
+    described = [text for name, value in facts.items() for text in ("-metadata", f"{name}={_argument(value)}")]
     with written_whole(path) as file:
         target = ["-f", FORMATS[suffix], file.name]
         if suffix != ".gif":
@@ -59,6 +59,11 @@ def write_movie(
             kept = str(Path(folder) / "frames.mkv")
             _encode(frames, [*_LOSSLESS, kept], size, fps)
             _run([*_ffmpeg(), "-i", kept, "-filter_complex", _ONE_PALETTE, "-loop", "0", *described, *target])
+
+
+def _argument(text: str) -> str:
+    """A text as a program takes it: without NUL, which would end it, and in under 128 kB, the most that Linux hands over."""
+    return text.replace("\0", "␀")[:30_000]
 
 
 def _ffmpeg() -> list[str]:

@@ -18,6 +18,7 @@ import secrets
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
 
 import numpy as np
 
@@ -90,7 +91,7 @@ def _cortex(scene: BrainScene, shown: str, scan: Scan | None) -> pyvista.PolyDat
             fields["tokens"] = list(scan.tokens)
             values = mesh.GetCellData().GetArray("values")
             for step, token in enumerate(scan.tokens):
-                values.SetComponentName(step, f"{step} {token}")
+                values.SetComponentName(step, _as_attribute(f"{step} {token}"))
         mesh.set_active_scalars("values", preference="cell")
     else:
         mesh.set_active_scalars("component", preference="cell")
@@ -162,5 +163,20 @@ def _tracts(scene: BrainScene, shown: str, tracts: Tracts) -> pyvista.PolyData:
 
 
 def _add_fields(mesh: pyvista.PolyData, fields: dict[str, Any]) -> None:
+    from vtkmodules.vtkCommonCore import vtkStringArray
+
     for name, values in fields.items():
-        mesh.field_data[name] = values
+        if not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
+            mesh.field_data[name] = values
+            continue
+        texts = vtkStringArray()  # PyVista takes ASCII only
+        texts.SetName(name)
+        for value in values:
+            texts.InsertNextValue(value.replace("\0", "\\x00"))  # NUL would end it
+        mesh.GetFieldData().AddArray(texts)
+
+
+def _as_attribute(text: str) -> str:
+    """A text as it stands in an attribute of XML, into which VTK writes names as they are, quotes and all."""
+    seen = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return escape(seen, {'"': "&quot;"})

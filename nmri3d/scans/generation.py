@@ -67,7 +67,8 @@ class Generation:
         probabilities /= probabilities.sum()
         token = int(scores.argmax())
         if self._temperature > 0:
-            heated = np.exp((scores - scores.max()) / self._temperature)
+            with np.errstate(over="ignore"):  # near 0, what is not the likeliest gets minus infinity
+                heated = np.exp((scores - scores.max()) / self._temperature)
             token = int(self._random.choice(len(heated), p=heated / heated.sum()))
         return Prediction(model.token_text(token), token, float(probabilities[token]), float(logits[token]))
 

@@ -6,7 +6,7 @@ import argparse
 import platform
 from itertools import chain
 
-from tests.benchmarks import intervening, layouts, lens, mapping, neurons, painting, scanning, starting, volume
+from tests.benchmarks import intervening, layouts, lens, mapping, neurons, painting, rest, scanning, starting, volume
 
 
 def main() -> None:
@@ -20,6 +20,7 @@ def main() -> None:
         ("Memory", scanning.memory_above_bare()),
         ("Intervening, ratios to the bare forward pass", intervening.intervening(repeats=2 if quick else 5)),
         ("Lens", lens.lens_against_bare(pairs=3 if quick else 9)),
+        ("REST, SmolLM2", rest.rest(pairs=7 if quick else 25)),
         ("Neurons", neurons.neurons(large=not quick)),
         ("Volume", volume.volume(large=not quick)),
         ("Painting", chain(painting.painting(), painting.frames(pairs=5 if quick else 15))),

@@ -1,16 +1,72 @@
-"""The loaded model: GET /api/model/info. (load, unload, list, components: to be written)"""
+"""The loaded model: load, watch, cancel, describe, unload; which models there are; memory.
+
+Convention. A model that is named by its path is loaded only from the folders that the server allows. No code of a model's
+own is run and no pickle is read: there is no option that would allow it here. A token for gated models is used for this
+one load, and never shown.
+
+Left out: passes on NDIF (`nmri3d.load(…, remote=True)`): they would go on the account of whoever started the server.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
-from pydantic import Field
+from fastapi import APIRouter, Depends, Query
+from pydantic import Field, SecretStr, field_validator
+from starlette.requests import Request
+from starlette.responses import Response
 
+from nmri3d.api.answers import responses
 from nmri3d.api.context import Context
 from nmri3d.api.errors import problems
-from nmri3d.api.schema import Answer
+from nmri3d.api.recording import Recording, recording_of
+from nmri3d.api.representations import json_response
+from nmri3d.api.schema import Answer, Body
+from nmri3d.errors import InputError, MachineError
+from nmri3d.models.backend import Backend, Progress
+from nmri3d.models.location import require_allowed
+from nmri3d.service import ServiceStatus
+
+
+class LoadRequest(Body):
+    """Which model, and how it is to be held."""
+
+    model_id: str = Field(
+        min_length=1,
+        max_length=1000,
+        description='a Hugging Face id, a folder or .gguf file of the server, "phantom:<name>", or "smollm2-135m"',
+        examples=["smollm2-135m", "openai-community/gpt2"],
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$",
+        description="where it runs; auto: cuda, else mps, else cpu",
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="auto: float32 on the CPU, the checkpoint's own on a GPU"
+    )
+    backend: Literal["auto", "transformer_lens", "nnsight"] = Field(
+        "auto", description="what runs it; auto: TransformerLens, and nnsight for an architecture that it does not know"
+    )
+    revision: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$",
+        max_length=250,
+        description="branch, tag or commit of a Hugging Face id",
+        examples=["main"],
+    )
+    hf_token: SecretStr | None = Field(
+        None, min_length=1, max_length=500, description="Hugging Face token for a gated model; used once, never shown"
+    )
+
+    @field_validator("hf_token")
+    @classmethod
+    def _fits_in_a_header(cls, token: SecretStr | None) -> SecretStr | None:
+        text = "" if token is None else token.get_secret_value()
+        if not (text.isascii() and all(sign.isprintable() and sign != " " for sign in text)):
+            raise ValueError("a token is made of ASCII letters, digits and signs, without spaces")
+        return token
 
 
 class KindCount(Answer):
@@ -31,27 +87,206 @@ class ModelDescription(Answer):
     metric: str = Field(description="what attributions attribute")
 
 
-def router(context: Context) -> APIRouter:
-    """Routes under /api/model."""
-    routes = APIRouter(prefix="/api/model", tags=["model"])
-    service = context.service
+class ModelStatus(Answer):
+    """Where the model stands."""
 
-    @routes.get("/info", responses=problems(409))
-    async def model_info() -> ModelDescription:
+    state: Literal["empty", "loading", "ready", "failed"]
+    model: str = Field(description="the model that is being loaded, or ready, or failed; empty without one")
+    share: float = Field(description="how far its load is, 0 to 1")
+    what: str = Field(description="what its load does now")
+    error: str | None = Field(description="why the last load failed")
+    answering: str | None = Field(description="id of the model that answers now: while another loads, the one before")
+
+    @classmethod
+    def of(cls, status: ServiceStatus) -> ModelStatus:
+        """The same as `nmri3d.service.ServiceStatus`."""
+        return cls(
+            state=status.state,
+            model=status.name,
+            share=status.share,
+            what=status.what,
+            error=status.error,
+            answering=None if status.info is None else status.info.model_id,
+        )
+
+
+class Components(Answer):
+    """A table of the model, one list a column; rows stand in the order in which they write to the residual stream."""
+
+    level: Literal["component", "neuron"]
+    id: list[str]
+    kind: list[str]
+    layer: list[int] = Field(description="block, -1 without one")
+    index: list[int] = Field(description="head or neuron within its layer, -1 where there is one only")
+    n_params: list[int] = Field(description="parameters that belong to the row")
+
+
+class CatalogModel(Answer):
+    """A model to choose."""
+
+    model_id: str
+    title: str
+    family: str
+    n_params: int | None = Field(description="null where it is not known before loading")
+    download_bytes: int | None = Field(
+        description="what a first load fetches; 0 where all is here, null where not known"
+    )
+    memory_bytes: int | None = Field(description="what loading in float32 takes")
+    cached: bool = Field(description="complete on this disk")
+    gated: bool = Field(description="its owner asks for a token")
+    note: str
+
+
+class Catalog(Answer):
+    """Models to choose from: the embedded default, well-known ones, and what else this disk holds."""
+
+    models: list[CatalogModel]
+
+
+class GpuMemory(Answer):
+    """One GPU, for all processes on it."""
+
+    name: str
+    used_bytes: int
+    total_bytes: int
+
+
+class Memory(Answer):
+    """Memory of the server."""
+
+    process_bytes: int = Field(description="resident")
+    free_bytes: int = Field(description="what can still be had, the container's limit included")
+    total_bytes: int
+    gpus: list[GpuMemory]
+
+
+def describe_model(backend: Backend) -> ModelDescription:
+    """The description of a loaded model."""
+    table = backend.components
+    kinds = {}
+    for kind in backend.kinds:
+        rows = table.rows(kind=kind)
+        kinds[kind] = KindCount(components=len(rows), parameters=int(table.n_params[rows].sum()))
+    return ModelDescription(
+        info=asdict(backend.info),
+        components=kinds,
+        neurons=len(backend.neurons),
+        step_axis=backend.step_axis,
+        abilities=sorted(backend.abilities),
+        metric=backend.metric,
+    )
+
+
+def require_device(device: str) -> None:
+    """Refuse a device that the server has not: over HTTP that is the caller's slip. Raises InputError."""
+    if device in ("auto", "cpu"):
+        return
+    from nmri3d.models import devices
+
+    try:
+        devices.choose(device)
+    except MachineError as error:
+        raise InputError(str(error)) from None
+
+
+def router(context: Context) -> APIRouter:
+    """Routes under /api/model, /api/models and /api/memory."""
+    routes = APIRouter(prefix="/api", tags=["model"])
+    service, calls = context.service, context.calls
+    recorded: Any = Depends(recording_of(context))
+
+    @routes.post(
+        "/model/load",
+        response_model=ModelDescription,
+        responses=responses(404, 507),
+    )
+    async def load_model(request: Request, body: LoadRequest, recording: Recording = recorded) -> Response:
+        """Load a model and put it in the place of the one before, which answers until then.
+
+        Withdrawn when the caller hangs up; with `Prefer: respond-async` it goes on, and GET /api/model/status tells how far.
+        """
+
+        def work(progress: Progress) -> Response:
+            require_allowed(body.model_id, context.model_folders)
+            require_device(body.device)
+            info = service.load(
+                body.model_id,
+                device=body.device,
+                dtype=body.dtype,
+                revision=body.revision,
+                backend=body.backend,
+                token=None if body.hf_token is None else body.hf_token.get_secret_value(),
+                progress=progress,
+            )
+            recording.record("model", {"model_id": info.model_id, "fingerprint": info.fingerprint})
+            return json_response(describe_model(service.require_backend()))
+
+        return await calls.respond(request, work, name="The load")
+
+    @routes.delete("/model/load", response_model=ModelStatus, responses=problems())
+    async def cancel_load() -> Response:
+        """Withdraw the load that is under way, whoever began it; does nothing where there is none.
+
+        The model before it stays. The answer is where things stand now: a load ends at its next step.
+        """
+        service.cancel_load()
+        return json_response(ModelStatus.of(service.status))
+
+    @routes.get("/model/status", response_model=ModelStatus, responses=problems())
+    async def model_status() -> Response:
+        """Where the model stands: how far a load is, or why it failed."""
+        return json_response(ModelStatus.of(service.status))
+
+    @routes.get("/model/info", response_model=ModelDescription, responses=problems(409))
+    async def model_info() -> Response:
         """The loaded model. 503 while the first one loads, 409 when there is none."""
+        return json_response(describe_model(service.require_backend()))
+
+    @routes.get("/model/components", response_model=Components, responses=problems(409))
+    def model_components(
+        level: Annotated[Literal["component", "neuron"], Query(description="which of the two tables")] = "component",
+    ) -> Response:
+        """The components of the loaded model, or its MLP neurons: the rows to which the values of all scans are aligned."""
         backend = service.require_backend()
-        table = backend.components
-        kinds = {}
-        for kind in backend.kinds:
-            rows = table.rows(kind=kind)
-            kinds[kind] = KindCount(components=len(rows), parameters=int(table.n_params[rows].sum()))
-        return ModelDescription(
-            info=asdict(backend.info),
-            components=kinds,
-            neurons=len(backend.neurons),
-            step_axis=backend.step_axis,
-            abilities=sorted(backend.abilities),
-            metric=backend.metric,
+        table = backend.components if level == "component" else backend.neurons
+        columns = Components(
+            level=level,
+            id=list(table.ids),
+            kind=table.kind.tolist(),
+            layer=table.layer.tolist(),
+            index=table.index.tolist(),
+            n_params=table.n_params.tolist(),
+        )
+        return json_response(columns)
+
+    @routes.delete("/model/unload", response_model=ModelStatus, responses=problems(409))
+    async def unload_model(request: Request) -> Response:
+        """Drop the model and its results once the work on it has ended; does nothing where there is none.
+
+        503 while a model is being loaded: cancel that first.
+        """
+
+        def work(progress: Progress) -> Response:
+            service.unload(progress=progress)
+            return json_response(ModelStatus.of(service.status))
+
+        return await calls.run(request, work, name="The unloading")
+
+    @routes.get("/models", response_model=Catalog, responses=problems())
+    def models() -> Response:
+        """Models to choose from. Reads this disk and never the network."""
+        from nmri3d.models import catalog
+
+        entries = [CatalogModel(**asdict(entry), memory_bytes=entry.memory_bytes) for entry in catalog()]
+        return json_response(Catalog(models=entries))
+
+    @routes.get("/memory", response_model=Memory, responses=problems())
+    def memory() -> Response:
+        """Memory that the server holds, and what is free."""
+        found = service.memory()
+        gpus = [GpuMemory(name=gpu["name"], used_bytes=gpu["used"], total_bytes=gpu["total"]) for gpu in found["gpus"]]
+        return json_response(
+            Memory(process_bytes=found["process"], free_bytes=found["free"], total_bytes=found["total"], gpus=gpus)
         )
 
     return routes
