@@ -22,6 +22,7 @@ __getattr__, __dir__, _public = lazy_loader.attach(
     __name__,
     submod_attrs={
         "atlas": ["Atlas"],
+        "client": ["connect"],
         "components": ["ComponentTable"],
         "errors": ["Nmri3dError"],
         "jupyter": ["Brain", "open"],
