@@ -155,6 +155,11 @@ class Transformer:
             raise InputError(
                 f"the prompt has {len(ids):,} tokens, and {self.info.title} reads at most {self.info.n_context:,}; shorten it"
             )
+        if (largest := int(ids.max())) >= self.info.d_vocab:
+            raise InputError(
+                f"the prompt holds {self.token_text(largest)!r}, a token that the tokenizer has and {self.info.title} has not; "
+                "leave it out"
+            )
         labels = tuple(self.token_text(token) for token in ids.tolist())
         return Stimulus(text, ids, labels, np.asarray(encoded["special_tokens_mask"], dtype=bool))
 

@@ -1,0 +1,1 @@
+"""What stands behind the WebSocket /ws/stream: its messages, their buffer, the streams and their connections."""
