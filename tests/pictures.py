@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from playwright.sync_api import sync_playwright
 
@@ -102,6 +104,37 @@ def view_pictures() -> None:
         browser.close()
 
 
+def replay_picture() -> None:
+    """A recorded session in replay: a scan, an edit, a note and a view, and the timeline below."""
+    with TemporaryDirectory() as folder, sync_playwright() as playwright:
+        os.environ["NMRI3D_SESSIONS"] = folder  # for the server
+        with served() as (address, _):
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+            page = opened(browser, address, (1600, 900))
+            page.click('[data-testid="record-button"]')
+            page.fill('[data-testid="prompt-input"]', PROMPT)
+            page.press('[data-testid="prompt-input"]', "Enter")
+            page.wait_for_selector('[data-testid="predictions"]')
+            page.wait_for_timeout(3000)
+            page.evaluate("nmri3d.select(nmri3d.geometry().rowOfId.get('blocks.23.attn.head_3'))")
+            page.click('[data-testid="perturb-zero"]')
+            page.wait_for_selector('[data-testid="edits"]')
+            page.select_option('[data-testid="view-menu"]', "lateral_left")
+            page.wait_for_timeout(4000)
+            page.fill('[data-testid="note-input"]', "Without this head the answer hardly changes, and later layers do.")
+            page.press('[data-testid="note-input"]', "Enter")
+            page.wait_for_timeout(1000)
+            page.click('[data-testid="record-button"]')
+            page.click('[data-testid="sessions-button"]')
+            page.click('[data-testid="session-replay"]')
+            page.wait_for_selector('[data-testid="replay-panel"]')
+            page.keyboard.press("End")
+            page.wait_for_selector('[data-testid="replay-note"]')
+            page.wait_for_timeout(4000)
+            page.screenshot(path=ASSETS / "page-replay.png")
+            browser.close()
+
+
 def form_pictures() -> None:
     """What the same parcels look like on every surface and in every layout, in one figure."""
     import numpy as np
@@ -155,3 +188,4 @@ if __name__ == "__main__":
     page_pictures()
     tracts_page_picture()
     view_pictures()
+    replay_picture()

@@ -8,6 +8,7 @@ Left out: markup (panels/canvas.py) and the browser's side (web/painter.js).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -202,6 +203,26 @@ class PageBrain:
         self._mode = mode
         scan = self._scans.get(mode)
         self._step = 0 if scan is None else scan.n_steps - 1
+        self._show_tracts()
+        self._paint()
+
+    def recall(
+        self, scans: Mapping[str, Scan], mode: str, step: int | None = None, pose: CameraPose | None = None
+    ) -> None:
+        """Show these scans instead of those that were kept. step: None for the last; pose: None for the present one."""
+        if not self.remote:
+            return
+        self._scans, self._mode = dict(scans), mode
+        last = scans[mode].n_steps - 1 if mode in scans else 0
+        self._step = last if step is None else min(step, last)
+        if pose is not None:
+            camera = self.scene.plotter.camera
+            camera.SetPosition(*pose.position)
+            camera.SetFocalPoint(*pose.focal_point)
+            camera.SetViewUp(*pose.view_up)
+            camera.SetViewAngle(pose.view_angle)
+            self.scene.plotter.renderer.ResetCameraClippingRange()
+            self.turned()
         self._show_tracts()
         self._paint()
 

@@ -23,7 +23,7 @@ from trame_vtk.modules import vtk as vtk_on_the_server
 
 from nmri3d.app import web
 from nmri3d.app.facts import STATISTICS
-from nmri3d.app.panels import canvas, log, mode_tabs, prompt_bar, side, top_bar
+from nmri3d.app.panels import canvas, log, mode_tabs, prompt_bar, replay, side, top_bar
 from nmri3d.app.parts.experiments import Experiments
 from nmri3d.app.parts.generating import Generating
 from nmri3d.app.parts.insight import Insight
@@ -33,10 +33,13 @@ from nmri3d.app.parts.neurons import NeuronPart
 from nmri3d.app.parts.painting import Painting
 from nmri3d.app.parts.picturing import Picturing
 from nmri3d.app.parts.prediction import PredictionPart
+from nmri3d.app.parts.recording import Recording
 from nmri3d.app.parts.remote import remote_handlers
+from nmri3d.app.parts.replaying import Replaying
 from nmri3d.app.parts.runs import Runs
 from nmri3d.app.parts.scanning import Neighbors, Scanning
 from nmri3d.app.parts.selection import Selection
+from nmri3d.app.parts.sessions import Sessions
 from nmri3d.app.parts.stimulation import Stimulation
 from nmri3d.app.parts.visit import Handlers, Visit
 from nmri3d.app.parts.volume import VolumePart
@@ -44,6 +47,7 @@ from nmri3d.app.payloads import palettes_payload
 from nmri3d.app.state import PageState, require_choice, require_text
 from nmri3d.service import Log, Service
 from nmri3d.service.events import Event, LogLine
+from nmri3d.service.sessions import SessionStore
 
 LOG_TAIL = 4
 """Newest log lines that are sent; the browser keeps the older ones."""
@@ -55,11 +59,14 @@ class Page:
     server   trame server (vue3) that only this visitor uses
     service  the shared model
     render   "client": the browser draws, and stepping costs no traffic; "remote": the server draws and sends pictures
+    store    where sessions are recorded and replayed from; None: the page offers no recording
 
     Built inside a running event loop it starts at once, else when the server is ready.
     """
 
-    def __init__(self, server: Any, service: Service, *, render: str = "client") -> None:
+    def __init__(
+        self, server: Any, service: Service, *, render: str = "client", store: SessionStore | None = None
+    ) -> None:
         require_choice(render, ("client", "remote"), "way to render")
         remote = render == "remote"
         self._visit = visit = Visit(server, service)
@@ -77,10 +84,11 @@ class Page:
         server.state.brain_template = ""
         server.state.trame__title = "Neural MRI 3D"
 
-        parts = self._join(visit, remote)
+        self._recording, self._replaying = Recording(visit, store), Replaying(visit, store)
+        parts = (*self._join(visit, remote), self._recording, self._replaying, Sessions(visit, store, self._recording))
         own: Handlers = {"dismiss": self._on_dismiss}
         for handlers in (own, remote_handlers(visit), *(part.handlers() for part in parts)):
-            for name, handler in handlers.items():
+            for name, handler in self._replaying.covering(handlers).items():
                 server.trigger(name)(visit.guarded(name, handler))
         self._build()
         try:
@@ -113,8 +121,12 @@ class Page:
             near.insight,
             runs,
             painting,
+            self._recording,
+            self._replaying,
         )
-        self._model = ModelPart(visit, scanning, remote=remote, forget_others=self._forget)
+        self._model = ModelPart(
+            visit, scanning, remote=remote, forget_others=self._forget, tell_others=self._replaying.on_brain
+        )
         layout = LayoutPart(visit, remote=remote)
         return (
             self._model,
@@ -143,6 +155,7 @@ class Page:
             return
         for unsubscribe in self._unsubscribe:
             unsubscribe()
+        await self._recording.close()
         await self._visit.end()
         self._model.drop_brain()
 
@@ -155,6 +168,7 @@ class Page:
                 prompt_bar.build()
             side.build()
             log.build()
+            replay.build()
 
     def _start(self) -> None:
         if self._started:

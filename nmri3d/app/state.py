@@ -68,6 +68,10 @@ class PageState:
     moran         {"prompt", "index", "expected", "spread", "z", "p", "n_parcels", "n_steps"}: Moran's I of an fMRI scan
     flight        {"center", "radius", "epoch"}: where the parcels of the next brain lie, while it waits to be shown
     letters       orientation letters of a picture that the server draws
+    recording     {"on", "id", "events": how many are written}; None where nothing can be recorded
+    sessions      [{"id", "title", "created", "changed", "events", "bytes", "model"}], None before they were asked for
+    replay        the session that is replayed; see parts/replaying.py, as for the next
+    replayed      the moment of it that is shown
     remote        whether the server draws
     """
 
@@ -117,6 +121,10 @@ class PageState:
     moran: dict[str, Any] | None = None
     flight: dict[str, Any] | None = None
     letters: dict[str, str] = field(default_factory=dict)
+    recording: dict[str, Any] | None = None
+    sessions: list[dict[str, Any]] | None = None
+    replay: dict[str, Any] | None = None
+    replayed: dict[str, Any] | None = None
     remote: bool = False
 
     def as_dict(self) -> dict[str, Any]:

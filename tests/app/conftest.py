@@ -50,9 +50,9 @@ class SlowService(Service):
 
 
 @contextmanager
-def serving(service: Service, render: Any = "client") -> Iterator[WebServer]:
+def serving(service: Service, render: Any = "client", **options: Any) -> Iterator[WebServer]:
     """The server in a thread of its own, ended in good order."""
-    server = WebServer(service, port=0, token="", render=render)
+    server = WebServer(service, port=0, token="", render=render, **options)
     answering = threading.Event()
     server.on_answering(answering.set)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
@@ -70,6 +70,7 @@ def serving(service: Service, render: Any = "client") -> Iterator[WebServer]:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlowService]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NMRI3D_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("NMRI3D_SESSIONS", str(tmp_path_factory.mktemp("own")))
         shared = SlowService()
         shared.load(str(tiny_checkpoint_folder("llama", tmp_path_factory.mktemp("tiny"))))
         yield shared

@@ -1,4 +1,4 @@
-"""Top bar: name, model menu with a field for any id or folder, memory."""
+"""Top bar: name, model menu with a field for any id or folder, memory, REC and the list of sessions, keys."""
 
 from trame.widgets import html
 

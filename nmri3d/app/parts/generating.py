@@ -17,7 +17,7 @@ from nmri3d.app.state import require_text, require_whole
 from nmri3d.models.backend import Progress
 
 if TYPE_CHECKING:
-    from nmri3d.scans.generation import GenerationStep
+    from nmri3d.results import GenerationStep
 
 MOST_TOKENS = 200
 
@@ -71,4 +71,7 @@ class Generating:
                 written = "".join(step.token.token for step in steps)
                 visit.log.add(f"Generated {len(steps)} tokens: {written!r}")
                 visit.set(generated=None)
-                visit.task(self._scanning.keep_generated(steps[-1].scan, len(steps)), "prompt")
+                ids = [step.token.token_id for step in steps]
+                data = {"prompt": prompt, "n_tokens": len(ids), "temperature": 0.0, "seed": 0, "tokens": ids}
+                data["text"] = written
+                visit.task(self._scanning.keep_generated(steps[-1].scan, len(steps), data), "prompt")

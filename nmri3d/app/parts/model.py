@@ -24,13 +24,23 @@ class ModelPart:
     """The model that is shown.
 
     forget_others  called when the model goes, so that the other parts drop what belonged to it
+    tell_others    called when another brain is shown
     """
 
-    def __init__(self, visit: Visit, scanning: Scanning, *, remote: bool, forget_others: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        visit: Visit,
+        scanning: Scanning,
+        *,
+        remote: bool,
+        forget_others: Callable[[], None],
+        tell_others: Callable[[], None],
+    ) -> None:
         self._visit = visit
         self._scanning = scanning
         self._remote = remote
         self._forget_others = forget_others
+        self._tell_others = tell_others
 
     def handlers(self) -> Handlers:
         """What the browser may ask for."""
@@ -99,18 +109,21 @@ class ModelPart:
             return
         brain = PageBrain(visit.server, scene, visit.next_brain(), remote=self._remote)
         visit.brain = brain
-        self._scanning.keep(scan)
+        info = backend.info
+        known = {"model_id": info.model_id, "fingerprint": info.fingerprint, "title": info.title}
+        visit.record("model", known)
+        self._scanning.keep(scan, {})
         visit.set(
             brain_template=brain.template,
             geometry=brain.payload(),
             layout=layout_finding(brain.atlas, brain.choice),
         )
         self._scanning.show_memory()
-        info = backend.info
         visit.log.add(f"{info.title} ready: {info.n_params:,} parameters, {len(scene.atlas.components)} components")
         for warning in info.warnings:
             visit.log.add(warning, "warning")
         self._scanning.scan_open_mode()
+        self._tell_others()
 
     def _forget(self) -> None:
         self._visit.epoch += 1

@@ -8,23 +8,13 @@ Left out: how they are measured.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from nmri3d.app.parts.visit import Handlers, Visit
+from nmri3d.app.parts.visit import Handlers, Offer, Visit
 from nmri3d.app.payloads import scan_payload
 from nmri3d.app.state import require_text
 from nmri3d.errors import InputError
-from nmri3d.results import Scan
 from nmri3d.scene.colors import DisplayRange
-
-
-@dataclass(frozen=True, eq=False)
-class Offer:
-    """A scan to be painted, and its display range where that is not its own."""
-
-    scan: Scan
-    display: DisplayRange | None = None
 
 
 class Painting:
@@ -76,7 +66,7 @@ class Painting:
             scan = None if before is None else visit.scans.get(before.scan.mode)
         else:
             scan = self._offers[name].scan
-            visit.set(painting={"what": name, **_offer_payload(self._offers[name])})
+            visit.set(painting={"what": name, **offer_payload(self._offers[name])})
         if scan is not None:
             shown = scan
             visit.with_brain(lambda brain: brain.keep(shown))
@@ -96,7 +86,7 @@ class Painting:
                 raise InputError(
                     f"there is no {name!r} to compare yet; edit a component first, and wait for the result"
                 )
-        return {name: _offer_payload(self._offers[name]) for name in names}
+        return {name: offer_payload(self._offers[name]) for name in names}
 
     def _on_paint(self, name: Any) -> None:
         name = require_text(name, "picture")
@@ -105,7 +95,8 @@ class Painting:
         self.show_open(name)
 
 
-def _offer_payload(offer: Offer) -> dict[str, Any]:
+def offer_payload(offer: Offer) -> dict[str, Any]:
+    """An offer for the browser: {"palette", "payload"}."""
     payload = scan_payload(offer.scan)
     if offer.display is not None:
         payload["range"] = _range_payload(offer.display)

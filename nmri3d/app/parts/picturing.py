@@ -39,8 +39,9 @@ class Picturing:
     async def _picture(self, mode: Any, message: Any) -> bytes:
         visit = self._visit
         mode, brain = require_mode(mode), visit.brain
-        offer = self._painting.shown_in(mode)
-        scan = visit.scans.get(mode) if offer is None else offer.scan
+        replayed = visit.replayed
+        offer = (replayed or self._painting).shown_in(mode)
+        scan = (replayed or visit).scans.get(mode) if offer is None else offer.scan
         if scan is None or brain is None:
             raise InputError(f"there is no {mode} scan to take a picture of; scan first")
         if self._drawing:

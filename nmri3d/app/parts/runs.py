@@ -14,8 +14,8 @@ from typing import Any
 
 from nmri3d.app.findings import heatmap_finding, sweep_finding, sweep_scan
 from nmri3d.app.parts.experiments import read_metric, require_fit
-from nmri3d.app.parts.painting import Offer, Painting
-from nmri3d.app.parts.visit import Handlers, Visit, duration
+from nmri3d.app.parts.painting import Painting
+from nmri3d.app.parts.visit import Handlers, Offer, Visit, duration
 from nmri3d.app.state import require_choice, require_message, require_text, require_whole
 from nmri3d.errors import Cancelled, InputError, Nmri3dError
 from nmri3d.models.backend import Backend
@@ -117,6 +117,7 @@ class Runs:
         )
         if epoch != visit.epoch:
             return
+        visit.record(what, _recorded(run), result)
         if isinstance(result, Heatmap):
             visit.set(trace=heatmap_finding(result))
             visit.log.add(f"Causal trace complete — {result.method}, {duration(result.provenance.seconds)}")
@@ -147,6 +148,14 @@ class Runs:
                 self._told.pop(next(iter(self._told)))
             self._told[run.key] = seconds
         return self._told[run.key]
+
+
+def _recorded(run: Run) -> dict[str, Any]:
+    """A run as the data of an event."""
+    if run.what == "sweep":
+        return {"prompt": run.prompt, "options": run.options}
+    options = {name: value for name, value in run.options.items() if name != "corrupt"}
+    return {"clean": run.prompt, "corrupt": run.options["corrupt"], "options": options}
 
 
 def _trace_options(backend: Backend, message: Any) -> dict[str, Any]:

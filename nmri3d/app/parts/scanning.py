@@ -11,6 +11,7 @@ Left out: what the scan means (nmri3d/scans) and how it is drawn (nmri3d/app/bra
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,8 +70,14 @@ class Scanning:
         self._visit.set(paths=None, flair=None)
         self._visit.set(**{f"scan_{mode.lower()}": None for mode in MODES})
 
-    def keep(self, scan: Scan) -> None:
-        """Show a scan, and what follows from it."""
+    def keep(self, scan: Scan, options: Mapping[str, Any]) -> None:
+        """Show a scan, and what follows from it. `options` are those that it was measured with."""
+        steps = len(scan.tokens)
+        data = {"mode": scan.mode, "prompt": scan.provenance.prompt, "options": dict(options), "steps": steps}
+        self._visit.record("scan", data, scan)
+        self._keep(scan)
+
+    def _keep(self, scan: Scan) -> None:
         visit = self._visit
         payload = scan_payload(scan)
         visit.scans[scan.mode] = scan
@@ -79,10 +86,14 @@ class Scanning:
         self._near.painting.drop(scan.mode)
         self._near.selection.on_scan(scan)
 
-    async def keep_generated(self, scan: Scan, count: int) -> None:
-        """Show the scan of a text whose last `count` tokens the model wrote; experiments are about the text from now on."""
+    async def keep_generated(self, scan: Scan, count: int, data: Mapping[str, Any]) -> None:
+        """Show the scan of a text whose last `count` tokens the model wrote; experiments are about the text from now on.
+
+        data  of the event that is recorded
+        """
         epoch, text = self._visit.epoch, str(scan.provenance.prompt)
-        self.keep(scan)
+        self._visit.record("generate", data, scan)
+        self._keep(scan)
         self._visit.set(scan_fmri={**self._visit.read("scan_fmri"), "generated": count})
         if self._near.experiments.begin(text):
             self._near.insight.on_subject()
@@ -123,7 +134,7 @@ class Scanning:
         name = require_choice(name, tuple(known for known, _ in STATISTICS), "statistic")
         scan = self._visit.scans.get("T2")
         if scan is not None:
-            self.keep(_with_statistic(scan, name))
+            self.keep(_with_statistic(scan, name), {"statistic": name})
         self._visit.set(statistic=name)
 
     def _open_scan(self, mode: str, prompt: str | None = None, options: Any = None) -> None:
@@ -157,7 +168,7 @@ class Scanning:
             scan = _with_statistic(scan, visit.read("statistic"))
         moved_on = visit.mode != opened_in  # the person has opened another tab meanwhile
         another = mode in PROMPTED and self._near.experiments.begin(str(prompt))
-        self.keep(scan)
+        self.keep(scan, {"statistic": visit.read("statistic")} if mode == "T2" else config)
         self._show_figures(scan, config)
         tokens = f", {scan.n_steps} {scan.step_axis}s processed" if scan.tokens else ""
         visit.log.add(f"Scan complete — Mode: {mode}{tokens}, {duration(scan.provenance.seconds)}")

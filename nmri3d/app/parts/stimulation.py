@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from nmri3d.app.findings import comparison_finding
 from nmri3d.app.parts.experiments import Experiments
-from nmri3d.app.parts.painting import Offer, Painting
-from nmri3d.app.parts.visit import Handlers, Visit
+from nmri3d.app.parts.painting import Painting
+from nmri3d.app.parts.visit import Handlers, Offer, Visit
 from nmri3d.app.state import (
     require_choice,
     require_index,
@@ -79,7 +79,7 @@ class Stimulation:
     async def compare_again(self) -> None:
         """The prompt is another one: measure the same edits on it."""
         if self._stack:
-            await self._visit.supervise(self._measure(self._stack), "comparison")
+            await self._visit.supervise(self._replace(self._stack), "comparison")
         else:
             self._show_none()
 
@@ -95,7 +95,10 @@ class Stimulation:
             text, title = _in_words(edit, subject.labels)
             stacked = StackedEdit(self._next, edit, text, title)
             self._next += 1
-            await self._measure([*self._stack, stacked])
+            comparison = await self._measure([*self._stack, stacked])
+            if comparison is None:
+                return
+            visit.record("edit", {"prompt": subject.text, "edit": edit.as_record()}, comparison)
             visit.log.add(f"Perturbation: {title}")
 
         visit.task(add(), "edit")
@@ -104,30 +107,58 @@ class Stimulation:
         numbers = [one.number for one in self._stack]
         if number not in numbers:
             raise InputError("this edit is not in the stack any more")
-        self._put([one for one in self._stack if one.number != number])
+        if number == numbers[-1]:
+            self._take_back()
+        else:
+            self._visit.task(self._replace([one for one in self._stack if one.number != number]), "comparison")
 
     def _on_undo(self) -> None:
         if not self._stack:
             raise InputError("there is no edit to take back")
-        self._put(self._stack[:-1])
+        self._take_back()
 
     def _on_reset(self) -> None:
         if self._stack:
             self._visit.log.add("All edits dropped")
-        self._put([])
+            self._visit.record("reset", {})
+        self._drop()
 
-    def _put(self, stack: list[StackedEdit]) -> None:
-        """Have this stack instead."""
+    def _take_back(self) -> None:
+        """The last edit goes."""
+        visit, data = self._visit, {"prompt": self._experiments.require_subject().text}
+        if len(self._stack) == 1:
+            visit.record("undo", data)
+            self._drop()
+            return
+
+        async def measure() -> None:
+            comparison = await self._measure(self._stack[:-1])
+            if comparison is not None:
+                visit.record("undo", data, comparison)
+
+        visit.show_error("edit", "")
+        visit.task(measure(), "comparison")
+
+    def _drop(self) -> None:
+        """No edits are left."""
         self._visit.show_error("edit", "")
-        if stack:
-            self._visit.task(self._measure(stack), "comparison")
-        else:
-            self._stack = []
-            self._visit.show_error("comparison", "")
-            self._show_none()
+        self._visit.show_error("comparison", "")
+        self._stack = []
+        self._show_none()
 
-    async def _measure(self, stack: list[StackedEdit]) -> None:
-        """Run the prompt with a stack of edits; it becomes the stack when that went well."""
+    async def _replace(self, stack: list[StackedEdit]) -> None:
+        """Have this stack instead, or the same one on another prompt."""
+        visit, prompt = self._visit, self._experiments.require_subject().text
+        visit.show_error("edit", "")
+        comparison = await self._measure(stack)
+        if comparison is not None:  # a session knows pushing and dropping alone
+            visit.record("reset", {"again": True})
+            for one in stack:
+                data = {"prompt": prompt, "edit": one.edit.as_record()}
+                visit.record("edit", data, comparison if one is stack[-1] else None)
+
+    async def _measure(self, stack: list[StackedEdit]) -> Comparison | None:
+        """Run the prompt with a stack of edits; it becomes the stack when that went well. None where its model has gone."""
         visit = self._visit
         prompt, epoch = self._experiments.require_subject().text, visit.epoch
         edits = [one.edit for one in stack]
@@ -144,20 +175,15 @@ class Stimulation:
         finally:
             visit.set(edit_job=None)
         if epoch != visit.epoch:
-            return
+            return None
         self._stack = stack
         self._show(comparison)
+        return comparison
 
     def _show(self, comparison: Comparison) -> None:
         visit = self._visit
         visit.set(comparison=comparison_finding(comparison), edits=_stack_payload(self._stack))
-        before = comparison.scan("before")
-        display = display_range(before)
-        self._painting.offer(
-            before=Offer(before, display),
-            after=Offer(comparison.scan("after"), display),
-            change=Offer(comparison.scan("change")),
-        )
+        self._painting.offer(**comparison_offers(comparison))
         shown = visit.read("painting")
         if visit.mode == "fMRI":
             self._painting.show(shown["what"] if shown and shown["what"] in ("before", "after") else "change")
@@ -165,6 +191,17 @@ class Stimulation:
     def _show_none(self) -> None:
         self._painting.withdraw("before", "after", "change")
         self._visit.set(comparison=None, edits=[])
+
+
+def comparison_offers(comparison: Comparison) -> dict[str, Offer]:
+    """What can be painted of a comparison, by name; before and after share a display range."""
+    before = comparison.scan("before")
+    display = display_range(before)
+    return {
+        "before": Offer(before, display),
+        "after": Offer(comparison.scan("after"), display),
+        "change": Offer(comparison.scan("change")),
+    }
 
 
 def _stack_payload(stack: Sequence[StackedEdit]) -> list[dict[str, Any]]:

@@ -12,14 +12,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from nmri3d.app.brain import PageBrain
 from nmri3d.errors import BusyError, Cancelled, InputError, Nmri3dError
 from nmri3d.models.backend import Backend, Progress
 from nmri3d.results import Scan
+from nmri3d.scene.colors import DisplayRange
 from nmri3d.service import Job, Log, Service
+from nmri3d.service.sessions import Result
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +35,32 @@ PROGRESS_INTERVAL = 0.1
 """Seconds between two messages about the progress of a piece of work; nobody reads faster, and each costs traffic."""
 
 
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """A scan to be painted, and its display range where that is not its own."""
+
+    scan: Scan
+    display: DisplayRange | None = None
+
+
+class Shown(Protocol):
+    """What is painted instead of what was measured last: the moment of a recorded session."""
+
+    @property
+    def scans(self) -> Mapping[str, Scan]:
+        """Scans by mode."""
+
+    def shown_in(self, mode: str) -> Offer | None:
+        """What is painted in a tab instead of its scan, None for the scan."""
+
+
 class Visit:
     """One visitor's state, log and work.
 
-    brain  the brain that is shown, None before there is one
-    scans  what was scanned, by mode
+    brain     the brain that is shown, None before there is one
+    scans     what was scanned, by mode
+    recorder  told of all that went well: (kind, data, result), as `Session.record`; None where nothing is recorded
+    replayed  what is shown of a recorded session, None while there is no replay
     """
 
     def __init__(self, server: Any, service: Service) -> None:
@@ -45,6 +69,9 @@ class Visit:
         self.log = Log()
         self.brain: PageBrain | None = None
         self.scans: dict[str, Scan] = {}
+        self.recorder: Callable[[str, Mapping[str, Any], Result | None], None] | None = None
+        self.replayed: Shown | None = None
+        self._behind: dict[str, Any] | None = None
         self.epoch = 0
         self.closed = False
         self._n_brains = 0
@@ -66,18 +93,44 @@ class Visit:
     @property
     def mode(self) -> str:
         """The open tab."""
-        return str(self.server.state.mode)
+        return str(self.read("mode"))
 
     def read(self, name: str) -> Any:
         """A variable of the state, as it was last set."""
-        return self.server.state[name]
+        behind = self._behind
+        return behind[name] if behind is not None and name in behind else self.server.state[name]
 
     def set(self, **values: Any) -> None:
         """Put values into trame's state and send them now, whether or not trame began this call."""
+        if self._behind is not None:
+            hidden = values.keys() & self._behind.keys()
+            self._behind.update({name: values.pop(name) for name in hidden})
+        self._send(values)
+
+    def cover(self, names: Iterable[str]) -> None:
+        """From now on these variables show something else (`show_over`); what is set of them is kept until `uncover`."""
+        if self._behind is None:
+            self._behind = {name: self.server.state[name] for name in names}
+
+    def show_over(self, **values: Any) -> None:
+        """Put values into trame's state, those that are covered too, and send them now."""
+        self._send(values)
+
+    def uncover(self, **values: Any) -> None:
+        """Show what is behind again, and further values with it."""
+        behind, self._behind = self._behind or {}, None
+        self._send({**behind, **values})
+
+    def _send(self, values: Mapping[str, Any]) -> None:
         if self.closed:
             return
         self.server.state.update(values)
         self.server.state.flush()
+
+    def record(self, kind: str, data: Mapping[str, Any], result: Result | None = None) -> None:
+        """Something happened and went well: it is recorded where that is wanted."""
+        if self.recorder is not None:
+            self.recorder(kind, data, result)
 
     def show_error(self, place: str, sentence: str) -> None:
         """What is wrong at a place of the page; an empty sentence takes it away."""

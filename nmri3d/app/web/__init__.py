@@ -18,5 +18,6 @@ styles = [
     f"{_NAME}/slices.css",
     f"{_NAME}/linked.css",
     f"{_NAME}/neurons.css",
+    f"{_NAME}/sessions.css",
 ]
 vue_use = ["window.nmri3d.plugin"]

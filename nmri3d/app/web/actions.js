@@ -122,6 +122,7 @@
 
   function reset() {
     store.playing = false;
+    if (nmri.replay.end()) return;
     store.threshold = 0;
     setLocked(false);
     const shown = scan();

@@ -52,13 +52,18 @@
         width / height,
         MARGIN,
       );
-      const from = this.pose;
+      this.turnTo(goal, animate);
+    }
+
+    /* Stand where a pose says. */
+    turnTo(goal, animate) {
+      const { painter } = this;
       if (!animate || nmri.motion.reduced()) {
         this.turn = null;
         this.place(goal);
         painter.requestDraw();
       } else {
-        this.turn = { from, goal, start: performance.now() };
+        this.turn = { from: this.pose, goal, start: performance.now() };
         painter.wake();
       }
     }

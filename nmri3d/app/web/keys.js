@@ -29,7 +29,7 @@
     ["ArrowLeft", "the token before", () => step(-1)],
     ["ArrowRight", "the next token", () => step(1)],
     [" ", "play or pause", () => nmri.setPlaying(!store.playing)],
-    ["Escape", "let go of the selection", () => (state.open ? (state.open = false) : nmri.select(-1))],
+    ["Escape", "end a replay; else let go of the selection", () => (state.open ? (state.open = false) : nmri.closeSessions() || nmri.replay.end() || nmri.select(-1))],
     ["1", "pial", () => nmri.setSurface("pial")],
     ["2", "white", () => nmri.setSurface("white")],
     ["3", "inflated", () => nmri.setSurface("inflated")],

@@ -37,4 +37,6 @@ import "./lens.js";
 import "./runs.js";
 import "./findings.js";
 import "./picture.js";
+import "./sessions.js";
+import "./replay.js";
 import "./feed.js";

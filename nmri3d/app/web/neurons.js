@@ -107,6 +107,7 @@
     if (store.display === "volume") return "The volume shows parcels; neurons are seen on the surface.";
     if (facts && !facts.count) return "This model has no MLP neurons. Parcels are shown.";
     if (NOT_OF_NEURONS[store.mode]) return NOT_OF_NEURONS[store.mode];
+    if (nmri.replay.on()) return "A replay shows what was recorded, and that is parcels.";
     if (nmri.painted()) return "Neurons show a tab's own scan, not what is painted in its place. Parcels are shown.";
     if (!nmri.scan()) return store.mode === "fMRI" ? "Scan a prompt, and its neurons are shown." : "";
     return "";

@@ -48,18 +48,19 @@
     try {
       const png = await nmri.trigger("picture", mode, whatIsShown());
       store.picture = "";
-      if (png) save(png, `nmri3d-${mode}${token}.png`); // else the server says why
+      if (png) nmri.saveFile(png, `nmri3d-${mode}${token}.png`, "image/png"); // else the server says why
     } catch (error) {
       store.picture = `The picture did not come (${error.message || "the connection broke"}); try again.`;
     }
   };
 
-  function save(bytes, name) {
-    const address = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
+  /* Bytes from the server as a file that the browser downloads. */
+  nmri.saveFile = function saveFile(bytes, name, type) {
+    const address = URL.createObjectURL(new Blob([bytes], { type }));
     const link = document.createElement("a");
     link.href = address;
     link.download = name;
     link.click();
     window.setTimeout(() => URL.revokeObjectURL(address), 60_000); // the browser may still be reading
-  }
+  };
 })();
