@@ -17,6 +17,7 @@ from nmri3d.results.inspection import (
     LensTable,
     OwnEffect,
     TopNeuron,
+    Writing,
 )
 from nmri3d.results.provenance import Provenance
 from nmri3d.results.scan import MODES, Scan, open_scan
@@ -41,5 +42,6 @@ __all__ = [
     "Sweep",
     "TopNeuron",
     "Tracts",
+    "Writing",
     "open_scan",
 ]

@@ -123,3 +123,12 @@ class GenerationStep:
     token: Prediction
     scan: Scan
     text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Writing:
+    """What a model wrote: its tokens in order, the whole text with the prompt, and the fMRI scan of that text."""
+
+    tokens: tuple[Prediction, ...]
+    text: str
+    scan: Scan

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nmri3d.errors import Cancelled
 from nmri3d.models.backend import Backend, Progress, no_progress
-from nmri3d.results import Comparison, Heatmap, Scan, Sweep
+from nmri3d.results import Comparison, Heatmap, Prediction, Scan, Sweep, Writing
 from nmri3d.service.cache import option_key
 
 if TYPE_CHECKING:
@@ -201,22 +201,24 @@ class Measuring:
         temperature: float = 0.0,
         seed: int = 0,
         progress: Progress = no_progress,
-    ) -> list[GenerationStep]:
+    ) -> Writing:
         """Let the model write, scanning as it goes; `on_step` is called for each token in the worker thread.
 
-        The model is given back between tokens, so that others take their turn.
+        The model is given back between tokens, so that others take their turn. Only the last scan is kept: it holds those
+        before it.
         """
         from nmri3d.scans.generation import Generation
 
-        steps: list[GenerationStep] = []
+        tokens: list[Prediction] = []
         generation = self._in_turn(
             lambda model: Generation(model, prompt, n_tokens, temperature=temperature, seed=seed), progress
         )
         while not generation.done:
-            progress(len(steps) / n_tokens, f"token {len(steps) + 1} of {n_tokens}")
-            steps.append(self._in_turn(generation.step, progress))
-            on_step(steps[-1])
-        return steps
+            progress(len(tokens) / n_tokens, f"token {len(tokens) + 1} of {n_tokens}")
+            step = self._in_turn(generation.step, progress)
+            tokens.append(step.token)
+            on_step(step)
+        return Writing(tuple(tokens), step.text, step.scan)
 
 
 def _estimated(run: Callable[[Callable[[float], bool]], Any]) -> float:

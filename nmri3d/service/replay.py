@@ -112,7 +112,7 @@ def _measured_again(service: Service, event: SessionEvent, recorded: Result, pro
 
 def _generated_again(service: Service, data: Mapping[str, Any], progress: Progress) -> Result:
     tokens = data["tokens"]
-    steps = service.generate(
+    again = service.generate(
         data["prompt"],
         len(tokens),
         lambda step: None,
@@ -120,10 +120,10 @@ def _generated_again(service: Service, data: Mapping[str, Any], progress: Progre
         seed=data["seed"],
         progress=progress,
     )
-    written = [step.token.token_id for step in steps]
+    written = [token.token_id for token in again.tokens]
     if written != tokens:
         raise InputError(f"The model wrote other tokens: {written[:20]} instead of {tokens[:20]}.")
-    return steps[-1].scan
+    return again.scan
 
 
 def _options(data: Mapping[str, Any], *also: str) -> dict[str, Any]:

@@ -66,12 +66,12 @@ def test_looking_inside_on_demand(service):
 
 def test_generation_streams_and_can_be_withdrawn(service):
     seen = []
-    steps = service.generate(PROMPT, 3, seen.append)
-    assert [step.index for step in seen] == list(range(len(steps)))
+    written = service.generate(PROMPT, 3, seen.append)
+    assert [step.index for step in seen] == list(range(len(written.tokens)))
+    assert [step.token for step in seen] == list(written.tokens)
+    assert written.text == PROMPT + "".join(token.token for token in written.tokens)
     whole = nmri3d.scan(tiny_backend("llama"), "fMRI", PROMPT)
-    np.testing.assert_allclose(
-        steps[-1].scan.values[: whole.n_steps], whole.values, rtol=1e-4, atol=1e-5, equal_nan=True
-    )
+    np.testing.assert_allclose(written.scan.values[: whole.n_steps], whole.values, rtol=1e-4, atol=1e-5, equal_nan=True)
 
     def withdraw(share, what):
         if len(seen) > 4:

@@ -64,9 +64,9 @@ def record_everything(service, session):
     )
     patch = {"effect": "patch", "corrupt": OTHER}
     session.record("sweep", {"prompt": PROMPT, "options": patch}, service.sweep(PROMPT, **patch))
-    steps = service.generate(PROMPT, 3, lambda step: None, temperature=0.7, seed=3)
+    written = service.generate(PROMPT, 3, lambda step: None, temperature=0.7, seed=3)
     asked = {"prompt": PROMPT, "n_tokens": 9, "temperature": 0.7, "seed": 3}
-    session.record("generate", {**asked, "tokens": [step.token.token_id for step in steps]}, steps[-1].scan)
+    session.record("generate", {**asked, "tokens": [token.token_id for token in written.tokens]}, written.scan)
 
 
 def test_everything_that_was_measured_is_measured_again_and_equal(service, session):
@@ -162,9 +162,9 @@ def test_what_has_no_result_or_a_damaged_one_is_told(service, session):
 
 
 def test_other_tokens_are_told(service, session):
-    steps = service.generate(PROMPT, 2, lambda step: None)
+    written = service.generate(PROMPT, 2, lambda step: None)
     asked = {"prompt": PROMPT, "n_tokens": 2, "temperature": 0.0, "seed": 0}
-    session.record("generate", {**asked, "tokens": [1, 2]}, steps[-1].scan)
+    session.record("generate", {**asked, "tokens": [1, 2]}, written.scan)
     [one] = replay(service, session)
     assert (one.state, one.reason[:28]) == ("skipped", "The model wrote other tokens")
 

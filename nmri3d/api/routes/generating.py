@@ -91,13 +91,13 @@ def router(context: Context) -> APIRouter:
             key = (service.require_backend().info.fingerprint, *asked.values())
             if (kept := last.get(key)) is not None:
                 return kept.values
-            steps = service.generate(body.prompt, body.n_tokens, lambda step: None, progress=progress, **options)
-            return steps[-1].scan.values
+            again = service.generate(body.prompt, body.n_tokens, lambda step: None, progress=progress, **options)
+            return again.scan.values
 
         def work(progress: Progress) -> Response:
             model = service.require_backend()
-            steps = service.generate(body.prompt, body.n_tokens, lambda step: None, progress=progress, **options)
-            written, scan = [step.token for step in steps], steps[-1].scan
+            found = service.generate(body.prompt, body.n_tokens, lambda step: None, progress=progress, **options)
+            written, scan = found.tokens, found.scan
             last.put((scan.provenance.fingerprint, *asked.values()), scan)
             recording.record("generate", {**asked, "tokens": [token.token_id for token in written]}, scan)
 
@@ -116,7 +116,7 @@ def router(context: Context) -> APIRouter:
                 if written[-1].token_id in model.end_tokens:
                     stopped = "end_token"
                 return Generated(
-                    text=steps[-1].text,
+                    text=found.text,
                     written=[TokenProbability.of(token) for token in written],
                     stopped=stopped,
                     tokens=list(scan.tokens),
