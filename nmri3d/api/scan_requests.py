@@ -25,16 +25,23 @@ Layers = Annotated[
 ]
 
 
+Aggregation = Literal["l2_norm", "max", "mean", "raw"]
+
+
 class StructuralRequest(Body):
     """T1 has no options."""
 
 
-class WeightsRequest(Body):
-    """Options of T2."""
+class WeightsOptions(Body):
+    """Options of a T2 scan, as `T2Config` has them."""
 
     statistic: Literal["std", "mean", "max", "l2", "kurtosis", "outlier_share", "ov_norm", "qk_norm"] = Field(
         default="std", description="which one `values` holds; all of them are in the answer"
     )
+
+
+class WeightsRequest(WeightsOptions):
+    """A T2 scan."""
 
     def options(self) -> dict[str, Any]:
         """As `T2Config` takes them."""
@@ -46,7 +53,7 @@ class ActivationRequest(Body):
 
     prompt: Prompt
     layers: Layers = "all"
-    aggregation: Literal["l2_norm", "max", "mean", "raw"] = Field(
+    aggregation: Aggregation = Field(
         "l2_norm", description="how a write becomes a number; raw: as l2_norm, and the whole writes by link"
     )
     include_residual: bool = Field(True, description="whether the answer holds the norms of the residual stream")
@@ -64,10 +71,9 @@ class ActivationRequest(Body):
     )
 
 
-class CircuitsRequest(Body):
-    """Options of a DTI scan."""
+class CircuitOptions(Body):
+    """Options of a DTI scan, as `DtiConfig` has them."""
 
-    prompt: Prompt
     corrupt: Prompt | None = Field(None, description="corrupted (counterfactual) prompt of equally many tokens")
     target: Token | None = Field(None, description="null: the likeliest next token")
     foil: Token | None = Field(None, description="null: the runner-up")
@@ -86,19 +92,20 @@ class CircuitsRequest(Body):
     steps: int = Field(5, ge=1, le=100, description="of eap-ig")
     share: float = Field(0.5, gt=0, le=1, description="share of the total |score| that the edges of the answer carry")
 
-    def options(self) -> dict[str, Any]:
-        """As `DtiConfig` takes them."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name != "prompt"}
 
-
-class AnomalyRequest(Body):
-    """Options of a FLAIR scan."""
+class CircuitsRequest(CircuitOptions):
+    """A DTI scan."""
 
     prompt: Prompt
-    layers: list[Index] | Literal["all"] = Field(
-        "all", description='"all", or numbers of blocks, negative ones from the end'
-    )
-    token_positions: Positions = "all"
+
+    def options(self) -> dict[str, Any]:
+        """As `DtiConfig` takes them."""
+        return {name: getattr(self, name) for name in CircuitOptions.model_fields}
+
+
+class AnomalyOptions(Body):
+    """Options of a FLAIR scan that need no layer and no token, as `FlairConfig` has them."""
+
     sites: list[Literal["attn", "mlp"]] = Field(
         ["attn", "mlp"], min_length=1, max_length=2, description="at which points of a block the logit lens is taken"
     )
@@ -111,17 +118,20 @@ class AnomalyRequest(Body):
         "them where there are some, off answers with the raw KL in nats",
     )
 
+
+class AnomalyRequest(AnomalyOptions):
+    """A FLAIR scan."""
+
+    prompt: Prompt
+    layers: list[Index] | Literal["all"] = Field(
+        "all", description='"all", or numbers of blocks, negative ones from the end'
+    )
+    token_positions: Positions = "all"
+
     def options(self) -> dict[str, Any]:
         """As `FlairConfig` takes them."""
-        return {
-            "alpha": self.alpha,
-            "beta": self.beta,
-            "sites": self.sites,
-            "layers": all_or(self.layers),
-            "positions": all_or(self.token_positions),
-            "enabled_from": self.enabled_from,
-            "template": self.template,
-        }
+        own = {name: getattr(self, name) for name in AnomalyOptions.model_fields}
+        return {**own, "layers": all_or(self.layers), "positions": all_or(self.token_positions)}
 
 
 def all_or(wanted: list[int] | Literal["all"]) -> list[int] | None:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from nmri3d.api.answers import Index, Indices, Token
+from nmri3d.api.answers import Indices
+from nmri3d.api.scan_requests import Aggregation, AnomalyOptions, CircuitOptions, WeightsOptions
 from nmri3d.api.schema import Body, Prompt
 from nmri3d.models.backend import Progress
 from nmri3d.results import Scan
@@ -21,31 +22,12 @@ from nmri3d.service import Service
 Mode = Literal["T1", "T2", "fMRI", "DTI", "FLAIR"]
 
 
-class ScanOptions(Body):
-    """Options of the five scans; each has those that are named after it. What is left out has the scan's default."""
+class ScanOptions(WeightsOptions, CircuitOptions, AnomalyOptions):
+    """Options of the five scans; one that a scan does not have is refused. What is left out has the scan's default."""
 
-    statistic: Literal["std", "mean", "max", "l2", "kurtosis", "outlier_share", "ov_norm", "qk_norm"] = Field(
-        "std", description="T2"
-    )
-    aggregation: Literal["l2_norm", "max", "mean", "raw"] = Field("l2_norm", description="fMRI")
-    layers: Indices | None = Field(None, description="fMRI, FLAIR; null: all")
-    positions: Indices | None = Field(None, description="fMRI, FLAIR; null: all")
-    corrupt: Prompt | None = Field(None, description="DTI: prompt of equally many tokens to compare with")
-    target: Token | None = Field(None, description="DTI; null: the likeliest next token")
-    foil: Token | None = Field(None, description="DTI; null: the runner-up")
-    position: Index = Field(-1, description="DTI: whose next token the metric is about")
-    method: Literal["auto", "exact", "atp", "dla"] = Field("auto", description="DTI: of node scores")
-    effect: Literal["zero", "mean", "patch"] | None = Field(
-        None, description="DTI: what replaces a write; null: patch with `corrupt`, mean without"
-    )
-    edges: Literal["eap", "eap-ig", "none"] = Field("eap", description="DTI: of tracts")
-    steps: int = Field(5, ge=1, le=100, description="DTI: of eap-ig")
-    share: float = Field(0.5, gt=0, le=1, description="DTI: of the total |score| that the drawn circuit carries")
-    alpha: float = Field(0.6, ge=0, le=1e6, description="FLAIR: weight of KL")
-    beta: float = Field(0.4, ge=0, le=1e6, description="FLAIR: weight of entropy")
-    sites: list[Literal["attn", "mlp"]] = Field(["attn", "mlp"], min_length=1, max_length=2, description="FLAIR")
-    enabled_from: Index | None = Field(None, description="FLAIR: first layer of the summary; null: half way")
-    template: Literal["auto", "ready", "off"] = Field("auto", description="FLAIR: whether the template is built for it")
+    aggregation: Aggregation = Field("l2_norm", description="of fMRI")
+    layers: Indices | None = Field(None, description="of fMRI and FLAIR; null: all")
+    positions: Indices | None = Field(None, description="of fMRI and FLAIR; null: all")
 
 
 def no_options() -> ScanOptions:

@@ -88,8 +88,8 @@ def _require_id(repo_id: str) -> None:
         validate_repo_id(repo_id)
     except HFValidationError:
         raise ModelNotFoundError(
-            f"{repo_id[:100]!r} can be no Hugging Face id: those have at most 96 letters, digits and single signs - _ . within; "
-            "check the spelling"
+            f"{repo_id[:100]!r} can be no Hugging Face id: those have at most 96 letters, digits and single signs - _ . "
+            "within; check the spelling"
         ) from None
 
 
