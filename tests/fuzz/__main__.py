@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.fuzz.prompts import hostile
 from tests.fuzz.server import TOKEN, Running, running
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -64,12 +65,18 @@ def require_right(server: Running, prompt: str = "The capital of France is") -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=40, help="most cases an operation and phase")
+    parser.add_argument("--prompts", type=int, default=500, help="hostile prompts (default: %(default)s)")
     parser.add_argument("--phases", default="examples,coverage,fuzzing,stateful")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, running(Path(name), "smollm2-135m", "--rate", "0") as server:
         started = time.monotonic()
         apart = [part for path in SWAPPING for part in ("--exclude-path", path)]
         cases = schemathesis(server, options.examples, options.phases, *apart)
+        require_right(server)
+        prompts = hostile(server, options.prompts)
+        print(
+            f"{prompts.total()} hostile prompts: {prompts['answered']} answered right, {prompts['refused']} refused in words"
+        )
         require_right(server)
         only = [part for path in SWAPPING for part in ("--include-path", path)]
         swaps = schemathesis(server, 10, "examples,coverage,fuzzing", *only)
