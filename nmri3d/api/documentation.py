@@ -12,6 +12,17 @@ from typing import Any
 
 from nmri3d.api.html import page
 
+_STREAM = (
+    "<h2>WebSocket /ws/stream</h2><p>Send <code>{&quot;type&quot;: &quot;scan_stream&quot;, &quot;mode&quot;: "
+    "&quot;fMRI&quot;, &quot;prompt&quot;: &quot;…&quot;, &quot;token_step&quot;: true}</code> or <code>{&quot;type&quot;: "
+    "&quot;generate_stream&quot;, &quot;prompt&quot;: &quot;…&quot;, &quot;n_tokens&quot;: 20}</code>; frames come one token "
+    "at a time. <code>cancel</code>, <code>ack</code> and <code>resume</code> take a <code>stream_id</code>. After a broken "
+    "connection open another within 60 seconds and send <code>{&quot;type&quot;: &quot;resume&quot;, &quot;stream_id&quot;: "
+    "&quot;…&quot;, &quot;after&quot;: last seq}</code>: what followed comes again, nothing twice. A client that acknowledges "
+    "loses nothing; one that never does can resume within the last 4 MiB. All messages and limits: "
+    "<code>GET /api/stream/schema</code>.</p>"
+)
+
 
 def documentation_page(schema: Mapping[str, Any]) -> str:
     """HTML of an OpenAPI 3.1 description: every path and method, its parameters and its answers."""
@@ -25,7 +36,8 @@ def documentation_page(schema: Mapping[str, Any]) -> str:
         "<code>Authorization: Bearer …</code>. Errors are problem details (RFC 9457) whose <code>detail</code> is a "
         'sentence. The same list for programs: <a href="openapi.json">openapi.json</a>.</p>'
     )
-    return page(f"{schema['info']['title']} API {schema['info']['version']}", intro + "".join(operations), wide=True)
+    title = f"{schema['info']['title']} API {schema['info']['version']}"
+    return page(title, intro + _STREAM + "".join(operations), wide=True)
 
 
 def _operation(path: str, method: str, operation: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

@@ -28,12 +28,6 @@ def service():
     assert service.close()
 
 
-@pytest.fixture
-def taken_port():
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        yield listener.getsockname()[1]
-
-
 def test_a_busy_port_that_was_asked_for_is_refused_by_name(taken_port, service):
     with pytest.raises(MachineError, match=rf"port {taken_port} .*--port"):
         WebServer(service, port=taken_port)

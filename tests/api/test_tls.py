@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import socket
 import ssl
 import subprocess
 
@@ -26,12 +24,6 @@ def service():
     service = Service(loader=FakeLoader())
     yield service
     assert service.close()
-
-
-@pytest.fixture
-def taken_port():
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        yield listener.getsockname()[1]
 
 
 def make_certificate(folder, name):

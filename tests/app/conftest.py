@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import nmri3d
 from nmri3d.app.serve import WebServer
 from nmri3d.atlas import Atlas
 from nmri3d.service import Service
@@ -50,9 +51,9 @@ class SlowService(Service):
 
 
 @contextmanager
-def serving(service: Service, render: Any = "client", **options: Any) -> Iterator[WebServer]:
+def serving(service: Service, render: Any = "client", token: str = "", **options: Any) -> Iterator[WebServer]:
     """The server in a thread of its own, ended in good order."""
-    server = WebServer(service, port=0, token="", render=render, **options)
+    server = WebServer(service, port=0, token=token, render=render, **options)
     answering = threading.Event()
     server.on_answering(answering.set)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
@@ -75,6 +76,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlowService]:
         shared.load(str(tiny_checkpoint_folder("llama", tmp_path_factory.mktemp("tiny"))))
         yield shared
         shared.close()
+
+
+@pytest.fixture(scope="package")
+def same_model(service: SlowService) -> Any:
+    """The same model once more, to measure on while the page is at work on its own."""
+    return nmri3d.load(service.status.name)
 
 
 @pytest.fixture(scope="package")

@@ -27,12 +27,12 @@ HEAD = "blocks.1.attn.head_2"
 
 
 @pytest.fixture
-def model(service: Any) -> Iterator[Any]:
-    """The model behind the page, and the proof that nothing touched its weights."""
+def model(service: Any, same_model: Any) -> Iterator[Any]:
+    """The same model as that behind the page, and the proof that nothing touched the weights of the page's own."""
     backend = service.require_backend()
     before = backend.fingerprint()
-    yield backend
-    assert backend.fingerprint() == before
+    yield same_model
+    assert backend.fingerprint() == before == same_model.fingerprint()
 
 
 def corrupted(model: Any) -> str:

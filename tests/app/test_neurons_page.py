@@ -58,10 +58,10 @@ def expected(
     return neuron_image(colors, neurons.image, fold_image(atlas, neurons))
 
 
-def test_the_texture_is_the_servers(page: Any, service: Any, atlas: Any, neurons: NeuronAtlas) -> None:
+def test_the_texture_is_the_servers(page: Any, same_model: Any, atlas: Any, neurons: NeuronAtlas) -> None:
     scan(page)
     show_neurons(page)
-    found = scan_neurons(service.require_backend(), "fMRI", PROMPT)
+    found = scan_neurons(same_model, "fMRI", PROMPT)
     shown = display_range(found)
     theirs = texture(page).astype(int)
     ours = expected(atlas, neurons, found.values[-1], shown, "DTI").astype(int)
