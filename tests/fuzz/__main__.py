@@ -32,7 +32,8 @@ def schemathesis(server: Running, examples: int, phases: str, *filters: str) -> 
     command = [
         program, "--config-file", str(CONFIG), "run", server.address + "openapi.json", "--url", server.address,
         "-H", f"Authorization: Bearer {TOKEN}", "--workers", "1", "--checks", "all", "--phases", phases, "-n", str(examples),
-        "--request-timeout", str(SLOW), "--continue-on-failure", "--suppress-health-check", "all", *filters,
+        "--request-timeout", str(SLOW), "--max-response-time", str(SLOW), "--continue-on-failure",
+        "--suppress-health-check", "all", *filters,
     ]  # fmt: skip
     said = []
     hooked = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks"}
