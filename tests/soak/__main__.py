@@ -1,4 +1,4 @@
-"""`python -m tests.soak [memory] [load]`: hours of use in minutes, against a real server; code 1 when a bound is passed."""
+"""`python -m tests.soak [--part memory|load]`: hours of use in minutes against a real server; code 1 where a bound is passed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.soak.memory import memory
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=["memory", "load"], help="which to do; all where none is named")
+    parser.add_argument("--part", choices=["memory", "load"], help="do only this one")
     parser.add_argument(
         "--model", default="smollm2-135m", help='of scans and load; "tiny" for a random one (default: %(default)s)'
     )
@@ -29,9 +29,9 @@ def main() -> None:
             tiny_checkpoint_folder("gpt2", Path(scratch, "gpt2"), seed=1),
         )
         model = str(folders[0]) if options.model == "tiny" else options.model
-        if "memory" in (options.parts or ["memory"]):
+        if options.part in (None, "memory"):
             passed += [one.passed for one in memory(model, folders, options.scans, options.swaps)]
-        if "load" in (options.parts or ["load"]):
+        if options.part in (None, "load"):
             passed.append(load(model, options.clients, options.seconds).passed)
     raise SystemExit(0 if all(passed) else 1)
 
