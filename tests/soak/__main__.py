@@ -1,4 +1,4 @@
-"""`python -m tests.soak [--part memory|load]`: hours of use in minutes against a real server; code 1 where a bound is passed."""
+"""`python -m tests.soak [--part memory|load]`: hours of use in minutes, on a real server; code 1 where a bound is passed."""
 
 from __future__ import annotations
 
