@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import httpx
 import pytest
@@ -157,6 +158,9 @@ def test_when_it_ends_requests_are_refused_running_work_is_withdrawn_and_session
             late = client.get("/healthz")
         assert (late.status_code, late.headers["retry-after"]) == (503, "5")
         server.stop()
+        deadline = time.monotonic() + PATIENCE
+        while not all(job._withdrawn.is_set() for job in service._runner.jobs()) and time.monotonic() < deadline:
+            time.sleep(0.01)  # stopping happens in the server's own thread
         service.backend.gates[1].set()
         asking.join(PATIENCE)
         assert not asking.is_alive()
