@@ -9,8 +9,6 @@ Left out: the routes themselves (routes/, stream.py) and who may call them (secu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -63,7 +61,6 @@ def create_app(
     security: Security,
     store: SessionStore | None = None,
     picturing: Picturing | None = None,
-    model_folders: Iterable[Path] | None = None,
     limits: Limits | None = None,
     metrics: Metrics | None = None,
     **options: Any,
@@ -72,7 +69,6 @@ def create_app(
 
     store          recorded sessions; None: those of the user's data folder
     picturing      maps and pictures, which this package may not draw itself; None: these routes answer in words
-    model_folders  where local models may be loaded from; None: anywhere
     limits         how much one caller may ask for; the default is generous
     metrics        what is counted; give one to add figures to it
     """
@@ -96,7 +92,6 @@ def create_app(
         sessions=store or SessionStore(),
         metrics=metrics,
         picturing=picturing,
-        model_folders=None if model_folders is None else tuple(folder.resolve() for folder in model_folders),
     )
     for module in ROUTES:
         app.include_router(module.router(context))

@@ -6,7 +6,6 @@ Left out: anything that belongs to one request.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from nmri3d.api.arrays import Arrays
 from nmri3d.api.calls import Calls
@@ -18,10 +17,7 @@ from nmri3d.service.sessions import SessionStore
 
 @dataclass(frozen=True)
 class Context:
-    """The service and what stands between it and HTTP.
-
-    model_folders  where local models may be loaded from; None: anywhere on this machine
-    """
+    """The service and what stands between it and HTTP."""
 
     service: Service
     calls: Calls
@@ -29,4 +25,3 @@ class Context:
     sessions: SessionStore
     metrics: Metrics
     picturing: Picturing | None = None
-    model_folders: tuple[Path, ...] | None = None

@@ -212,7 +212,6 @@ class WebServer:
             security=self.security,
             store=self.store,
             picturing=Exporter(self._service),
-            model_folders=self._service.model_folders,
             limits=self.limits,
             metrics=self.metrics,
         )

@@ -44,7 +44,8 @@ def real(root, tmp_path):
     """An application that loads real models, and none is loaded."""
     service, store = Service(), SessionStore(tmp_path / "sessions")
     security = Security.for_address("127.0.0.1", 8765, token="")
-    app = create_app(service, security=security, store=store, model_folders=[root / "models"])
+    service.model_folders = ((root / "models").resolve(),)
+    app = create_app(service, security=security, store=store)
     client = TestClient(app, base_url=ADDRESS)
     yield TinyApp(app, client, service, store, root / "models" / "gpt2", None)
     client.close()

@@ -70,7 +70,8 @@ def tiny_app(root: Path, family: str = "llama"):
     service.load(str(folder), device="cpu")
     copy = nmri3d.load(folder, device="cpu")
     security = Security.for_address("127.0.0.1", 8765, token="")
-    app = create_app(service, security=security, store=store, model_folders=[root / "models"])
+    service.model_folders = ((root / "models").resolve(),)
+    app = create_app(service, security=security, store=store)
     client = TestClient(app, base_url=ADDRESS)
     try:
         yield TinyApp(app, client, service, store, folder, copy)

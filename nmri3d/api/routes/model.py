@@ -25,7 +25,6 @@ from nmri3d.api.representations import json_response
 from nmri3d.api.schema import Answer, Body
 from nmri3d.errors import InputError, MachineError
 from nmri3d.models.backend import Backend, Progress
-from nmri3d.models.location import require_allowed
 from nmri3d.service import ServiceStatus
 
 
@@ -207,7 +206,6 @@ def router(context: Context) -> APIRouter:
         """
 
         def work(progress: Progress) -> Response:
-            require_allowed(body.model_id, context.model_folders)
             require_device(body.device)
             info = service.load(
                 body.model_id,
