@@ -5,6 +5,9 @@ bias, which belongs to no head and has no place on the cortex), `blocks.5.mlp`, 
 `blocks.3.attn.h7` is read as `blocks.3.attn.head_7`. Rows stand in the order in which they write to the residual
 stream. `layer` and `index` are -1 where they have no meaning.
 
+Kinds of other networks are lower-case words: `decoder` (the only one of its kind, whatever its layer), `unit.17` (without
+a layer), `place_cell.2.17` (layer 2, index 17).
+
 Left out: tensors of any kind. A table is a few small integer arrays; the scans are arrays whose last axis is its rows.
 """
 
@@ -24,12 +27,14 @@ from nmri3d.errors import AlignmentError, InputError
 KINDS = ("embed", "head", "attn_bias", "mlp", "neuron", "unembed")
 """Kinds that a language model's tables hold. A phantom may add kinds of its own."""
 
-CORTICAL_KINDS = frozenset({"embed", "head", "mlp", "unembed"})
-"""Kinds that have a parcel of their own on the cortex at component level."""
+PLACELESS_KINDS = frozenset({"attn_bias", "neuron"})
+"""Kinds that have no place of their own in the brain at component level."""
 
 _BLOCK_ID = re.compile(
     r"blocks\.(0|[1-9]\d*)\.(?:attn\.(?:head_|h)(0|[1-9]\d*)|(attn\.b_O)|mlp(?:\.neuron_(0|[1-9]\d*))?)"
 )
+_OTHER_ID = re.compile(r"([a-z][a-z0-9_]*)(?:\.(0|[1-9]\d{0,8}))?(?:\.(0|[1-9]\d{0,8}))?")
+_NO_OTHER_KINDS = frozenset({*KINDS, "blocks"})
 
 
 class ComponentKey(NamedTuple):
@@ -53,21 +58,27 @@ def component_id(kind: str, layer: int = -1, index: int = -1) -> str:
             return f"blocks.{layer}.mlp"
         case "neuron":
             return f"blocks.{layer}.mlp.neuron_{index}"
+    if index < 0:
+        return kind
     return f"{kind}.{layer}.{index}" if layer >= 0 else f"{kind}.{index}"
 
 
 def parse_component_id(text: str) -> ComponentKey:
-    """Read a component id, canonical or short (`blocks.3.attn.h7`).
+    """Read a component id, canonical or short (`blocks.3.attn.h7`); the layer of an only one of its kind is not in its id.
 
     Raises InputError with the forms that are understood when the text is none of them.
     """
     if text in ("embed", "unembed"):
         return ComponentKey(text, -1, -1)
     match = _BLOCK_ID.fullmatch(text) if isinstance(text, str) else None
+    other = _OTHER_ID.fullmatch(text) if isinstance(text, str) else None
+    if other is not None and other[1] not in _NO_OTHER_KINDS:
+        numbers = [int(number) for number in other.groups()[1:] if number is not None]
+        return ComponentKey(other[1], *[-1] * (2 - len(numbers)), *numbers)
     if match is None:
         raise InputError(
-            f"{text!r} is not a component id; write embed, unembed, blocks.3.attn.head_7, blocks.5.mlp "
-            "or blocks.5.mlp.neuron_1247"
+            f"{text!r} is not a component id; write embed, unembed, blocks.3.attn.head_7, blocks.5.mlp, "
+            "blocks.5.mlp.neuron_1247, or the id of another network's part such as unit.17"
         )
     layer, head, bias, neuron = match.groups()
     if head is not None:
@@ -127,11 +138,13 @@ class ComponentTable:
         if row is None:
             row = self._row_of_id.get(component_id(*parse_component_id(text)))
         if row is None:
-            layers = int(self.layer.max(initial=-1)) + 1
-            raise InputError(
-                f"this model has no component {text!r}; its blocks are 0 to {layers - 1}, see model.components.ids"
-            )
+            raise InputError(f"this model has no component {text!r}; {self._what_there_is()}, see model.components.ids")
         return row
+
+    def _what_there_is(self) -> str:
+        if np.isin(self.kind, ("head", "mlp")).any():
+            return f"its blocks are 0 to {int(self.layer.max())}"
+        return f"it has {len(self)}, from {self.ids[0]} to {self.ids[-1]}" if len(self) else "it has none"
 
     def rows(self, kind: str | None = None, layer: int | None = None) -> np.ndarray:
         """Row numbers, int64 [m], ascending, of one kind, of one layer, or of both."""
@@ -144,8 +157,8 @@ class ComponentTable:
 
     @cached_property
     def cortical(self) -> np.ndarray:
-        """Row numbers, int64 [m], of the components that have a place on the cortex."""
-        return np.flatnonzero(np.isin(self.kind, sorted(CORTICAL_KINDS)))
+        """Row numbers, int64 [m], of the components that have a place in the brain."""
+        return np.flatnonzero(~np.isin(self.kind, sorted(PLACELESS_KINDS)))
 
     @cached_property
     def key(self) -> str:

@@ -49,6 +49,7 @@ def diagnose(*, deep: bool = False) -> Iterator[Finding]:
     yield _guarded("memory", _memory)
     yield _guarded("cache", _cache)
     yield _guarded("embedded model", lambda: _embedded(deep))
+    yield _guarded("phantoms", _phantoms)
     yield _browser()
 
 
@@ -152,6 +153,21 @@ def _embedded(deep: bool) -> Finding:
     return Finding(
         "embedded model", "ok", f"answers{answer}; components add up to {backend.info.completeness:.0e}{hashed}"
     )
+
+
+def _phantoms() -> Finding:
+    from nmri3d.phantoms.registry import PHANTOMS, shipped_names
+
+    here = shipped_names()
+    missing = [name for name in PHANTOMS if name not in here]
+    if missing:
+        return Finding(
+            "phantoms",
+            "note",
+            f"without trained weights: {', '.join(missing)}",
+            f"install nmri3d again, or train them: nmri3d phantom train {missing[0]}",
+        )
+    return Finding("phantoms", "ok", f"{', '.join(here)}, with trained weights")
 
 
 def _browser() -> Finding:

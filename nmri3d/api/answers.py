@@ -36,7 +36,7 @@ Seed = Annotated[int, Field(ge=0, le=2**53, description="of the random draws; th
 
 
 class NamedToken(Answer):
-    """A token of the model's vocabulary."""
+    """A token of the model's vocabulary; of a network of signals, one output."""
 
     text: str
     id: int
@@ -45,6 +45,11 @@ class NamedToken(Answer):
     def of(cls, token: tuple[str, int]) -> NamedToken:
         """From text and id."""
         return cls(text=token[0], id=token[1])
+
+    @classmethod
+    def or_none(cls, token: tuple[str, int] | None) -> NamedToken | None:
+        """From text and id, where there is one."""
+        return None if token is None else cls.of(token)
 
 
 class Array(ArrayLink):

@@ -33,14 +33,14 @@ class Affected(Answer):
 
 
 class ComparedToken(Answer):
-    """The likeliest token of the unedited run, in both runs."""
+    """The likeliest token of the unedited run, in both runs; of a network of signals, the output that changed most."""
 
     token: str
     token_id: int
     logit_before: float
     logit_after: float
-    prob_before: float
-    prob_after: float
+    prob_before: float | None = Field(description="null for a signal")
+    prob_after: float | None
 
 
 class ComparedValues(Answer):
@@ -55,7 +55,7 @@ class PerturbationAnswer(Answer):
     """A prompt run as it is and run with edits."""
 
     original_prediction: TokenProbability | None = Field(
-        description="likeliest next token; null with compare_logits false"
+        description="likeliest next token (signals: the first output); null with compare_logits false"
     )
     perturbed_prediction: TokenProbability | None = Field(description="the same with the edits")
     logit_diff: float | None = Field(
@@ -65,7 +65,9 @@ class PerturbationAnswer(Answer):
     compared: ComparedToken | None = Field(description="the token of logit_diff; null as above")
     before: list[TokenProbability] = Field(description="the k likeliest next tokens; empty with compare_logits false")
     after: list[TokenProbability]
-    kl: float | None = Field(description="KL(before || after) over the whole vocabulary at the last position, nats")
+    kl: float | None = Field(
+        description="KL(before || after) over the whole vocabulary at the last position, nats; null for signals"
+    )
     model: str
     prompt: str = Field(description="the prompt that was run")
     prompt_tokens: list[str]
@@ -85,7 +87,8 @@ class EditStack(Answer):
 def require_finite(comparison: Comparison) -> None:
     """Refuse a run whose numbers ran out of range, since nothing in it can be compared. Raises InputError."""
     before, after = comparison.values_before, comparison.values_after
-    told = [comparison.kl, comparison.logit_after, *(one.logit for one in comparison.after)]
+    kl = [] if comparison.kl is None else [comparison.kl]
+    told = [*kl, comparison.logit_after, *(one.logit for one in comparison.after)]
     if not (np.isfinite(told).all() and (np.isfinite(after) | np.isnan(before)).all()):
         raise InputError(
             "With these edits the model's numbers grow beyond what it can hold, so there is no answer to compare; take a "

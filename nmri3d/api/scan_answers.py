@@ -120,11 +120,11 @@ class CircuitScan(TokensAnswer):
     effect: str | None = Field(
         description="what replaces a write in the node scores: patch, mean or zero; null for dla"
     )
-    baseline: str = Field(description="what replaces a write in the edges")
+    baseline: str | None = Field(description="what replaces a write in the edges; null without edges")
     target: NamedToken
-    foil: NamedToken
+    foil: NamedToken | None = Field(description="null: the metric is the target's own value, of a network of signals")
     position: int = Field(description="whose next token the metric is about, from 0")
-    clean_metric: float = Field(description="logit of the target minus logit of the foil")
+    clean_metric: float = Field(description="logit of the target minus logit of the foil; or of signals, their values")
     baseline_metric: float | None = Field(description="the same with every component replaced; null without edges")
     faithfulness: float | None = Field(
         description="(m(circuit) - m(baseline)) / (m(clean) - m(baseline)) of the circuit that `edges` are; null without edges"
@@ -163,12 +163,18 @@ class AnomalyScan(PositionsAnswer):
     alpha: float
     beta: float
     template: str | None = Field(description="the reference text; null: none, and `values` are the raw KL")
-    data: dict[str, LensPoint] = Field(description="by layer: blocks.3.attn is the point after its attention")
-    summary: list[float | None] = Field(description="mean score over the enabled points, one value a position")
-    final_entropy: list[float | None] = Field(description="of the model's own answer, nats")
-    one_minus_max_probability: list[float | None] = Field(description="1 - the likeliest token's probability")
-    rarity: list[float | None] = Field(
-        description="-sum P log u, nats: how rare the answer is in the reference text; null without a template"
+    data: dict[str, LensPoint] = Field(
+        description="by layer: blocks.3.attn is the point after its attention; empty for a network without a lens"
+    )
+    summary: list[float | None] = Field(
+        description="mean score over the enabled points, one value a position; without a lens mean |z| over the components"
+    )
+    final_entropy: list[float | None] | None = Field(description="of the model's own answer, nats; null without a lens")
+    one_minus_max_probability: list[float | None] | None = Field(
+        description="1 - the likeliest token's probability; null without a lens"
+    )
+    rarity: list[float | None] | None = Field(
+        description="-sum P log u, nats: how rare the answer is in the reference text; null without a template or a lens"
     )
     details: dict[str, ArrayLink] = Field(description="kl, entropy, their percentiles and the score, [point, token]")
 
@@ -223,6 +229,8 @@ def edges_of(scan: Scan, share: float) -> dict[str, Any]:
 def points_of(scan: Scan) -> dict[str, LensPoint]:
     """The points of a FLAIR scan, by the id of the layer after which they lie."""
     found = scan.details
+    if "row_layer" not in found:  # a network without a lens
+        return {}
     named = zip(found["row_layer"].tolist(), found["row_site"].tolist(), strict=True)
     return {
         f"blocks.{layer}.{site}": LensPoint(

@@ -75,8 +75,10 @@ class CircuitOptions(Body):
     """Options of a DTI scan, as `DtiConfig` has them."""
 
     corrupt: Prompt | None = Field(None, description="corrupted (counterfactual) prompt of equally many tokens")
-    target: Token | None = Field(None, description="null: the likeliest next token")
-    foil: Token | None = Field(None, description="null: the runner-up")
+    target: Token | None = Field(
+        None, description="null: the likeliest next token; of signals, the output of largest |value|"
+    )
+    foil: Token | None = Field(None, description="null: the runner-up; of signals, none")
     position: Index = Field(-1, description="whose next token the metric is about, negative ones from the end")
     method: Literal["auto", "exact", "atp", "dla"] = Field(
         "auto",
@@ -86,8 +88,10 @@ class CircuitOptions(Body):
     effect: Literal["patch", "mean", "zero"] | None = Field(
         None, description="what replaces a write; null: patch where there is a corrupted prompt, else mean"
     )
-    edges: Literal["eap", "eap-ig", "none"] = Field(
-        "eap", description="edge attribution patching, its integrated-gradients form (needs `corrupt`), or no edges"
+    edges: Literal["eap", "eap-ig", "none"] | None = Field(
+        None,
+        description="edge attribution patching, its integrated-gradients form (needs `corrupt`), or no edges; null: eap, none "
+        "for a network without a residual stream",
     )
     steps: int = Field(5, ge=1, le=100, description="of eap-ig")
     share: float = Field(0.5, gt=0, le=1, description="share of the total |score| that the edges of the answer carry")

@@ -55,12 +55,12 @@ class ArrayLink(Answer):
 
 
 class TokenProbability(Answer):
-    """A candidate for the next token."""
+    """A candidate for the next token; of a network of signals, one output."""
 
     token: str
     token_id: int
-    logit: float = Field(description="raw logit")
-    prob: float = Field(description="softmax over the whole vocabulary")
+    logit: float = Field(description="raw logit; of a network of signals, the output's value")
+    prob: float | None = Field(description="softmax over the whole vocabulary; null for a signal")
 
     @classmethod
     def of(cls, one: Prediction) -> TokenProbability:

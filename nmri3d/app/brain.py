@@ -31,7 +31,7 @@ from nmri3d.app.state import require_choice, require_index, require_mode, requir
 from nmri3d.atlas import SURFACES
 from nmri3d.atlas.nodes import NODE_LAYOUTS, Nodes, node_layout
 from nmri3d.models.backend import Backend, Progress
-from nmri3d.results import Scan
+from nmri3d.results import MODES, Scan
 from nmri3d.scene.brain import BrainScene
 from nmri3d.scene.camera import VIEWS, fit
 from nmri3d.scene.colors import (
@@ -43,6 +43,7 @@ from nmri3d.scene.colors import (
     scan_color_map,
     strengths,
 )
+from nmri3d.scene.cortex import BODIES
 from nmri3d.scene.neurons import NAME as NEURONS
 from nmri3d.scene.neurons import place_holder as neuron_place_holder
 from nmri3d.scene.tracts import TRACT_COLORS, TractStyle, drawable, reference_score
@@ -71,6 +72,7 @@ def build_scene(
         # The serializer leaves out what is invisible, so every ribbon is there at first; the browser hides the glow.
         scene.select(int(atlas.components.cortical[0]))
         scene.tracts.place_holder()
+        scene.hand_over_bodies()
         add_hidden_volume(scene)
         add_twin(scene)
         neuron_place_holder(scene.plotter)
@@ -113,7 +115,7 @@ class PageBrain:
         self._locked: dict[tuple[str, str], DisplayRange] = {}  # by mode and unit
         self._tract_style = TractStyle()
         self._locked_reference: float | None = None
-        self._glass = {"DTI"}  # modes on a cortex of glass
+        self._glass = set(MODES) if scene.bodies is not None else {"DTI"}  # modes on a cortex of glass
         self._turned_to = "overview"
         if remote:
             self.turn("overview")
@@ -149,6 +151,7 @@ class PageBrain:
             "tracts": identify(scene.tracts.actor),
             "volume": identify(actors["volume"]),
             "twin": identify(actors["twin"]),
+            "bodies": identify(actors[BODIES]) if scene.bodies is not None else None,
             "neurons": identify(actors[NEURONS]),
             "neuron_texture": identify(actors[NEURONS].GetTexture()),
         }

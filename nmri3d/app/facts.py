@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from nmri3d.models.backend import Backend
+from nmri3d.errors import InputError
+from nmri3d.models.backend import Backend, ModelInfo
 from nmri3d.results import Scan
+from nmri3d.service.refusals import refusals
 
 KINDS = {
     "embed": "embedding",
@@ -23,6 +25,15 @@ KINDS = {
     "unembed": "unembedding",
     "attn_bias": "attention output bias",
 }
+STRUCTURES = {"left": "left hemisphere", "right": "right hemisphere"}
+"""Structures of the brain whose names do not say enough by themselves."""
+
+OF_HEADS = ("ov_norm", "qk_norm")
+"""Statistics of attention heads alone."""
+
+KINDS_TOLD = 3
+"""Kinds of components that the header names of a network without blocks."""
+
 STATISTICS = (
     ("std", "std"),
     ("mean", "mean"),
@@ -38,21 +49,19 @@ STATISTICS = (
 def component_facts(backend: Backend, row: int, t2: Scan | None) -> dict[str, Any]:
     """Facts of a component row; those of T2 only where there is a T2 scan.
 
-    Returns {"row", "id", "kind", "where", "neurons": how many an MLP has, else 0, "editable": whether it writes
-    to the residual stream, "width": of what it writes, "T1": rows, "T2": rows, "histogram":
-    {"counts", "low", "high", "outlier"}, None without a T2 scan}.
+    Returns {"row", "id", "kind", "where", "neurons": how many an MLP has, else 0, "fixed": why it cannot be edited, "" where
+    it can, "width": numbers of what it writes, or of its activation, "once": whether it acts before the first step only,
+    "T1": rows, "T2": rows, "histogram": {"counts", "low", "high", "outlier"}, None without a T2 scan}.
     """
     table = backend.components
     kind = str(table.kind[row])
-    layer = int(table.layer[row])
     facts: dict[str, Any] = {
         "row": row,
         "id": table.ids[row],
-        "kind": KINDS.get(kind, kind),
-        "where": f"layer {layer} of {backend.info.n_layers}" if layer >= 0 else "outside the layers",
-        "neurons": backend.info.d_mlp if kind == "mlp" else 0,
-        "editable": kind != "unembed",
-        "width": backend.info.d_model,
+        "kind": KINDS.get(kind, kind.replace("_", " ")),
+        "where": _where(backend, row),
+        "neurons": backend.info.d_mlp if kind == "mlp" and len(backend.neurons) else 0,
+        **_editing(backend, table.ids[row]),
         "T1": _structure(backend, row),
         "T2": [],
         "histogram": None,
@@ -63,30 +72,91 @@ def component_facts(backend: Backend, row: int, t2: Scan | None) -> dict[str, An
     return facts
 
 
+def _where(backend: Backend, row: int) -> str:
+    """Its place in the network, and in the brain where that is not the cortex."""
+    layer, structure = int(backend.components.layer[row]), backend.structures[row]
+    name = "layer" if _has_stream(backend) else "level"
+    place = f"{name} {layer} of {backend.info.n_layers}" if layer >= 0 else f"outside the {name}s"
+    return place if structure == "cortex" else f"{place}, {STRUCTURES.get(structure, structure)}"
+
+
+def _editing(backend: Backend, component: str) -> dict[str, Any]:
+    """{"fixed", "width", "once"} of `component_facts`."""
+    try:
+        target = backend.target(component)
+    except InputError as error:
+        return {"fixed": str(error), "width": 0, "once": False}
+    return {"fixed": "", "width": 1 if target.width is None else target.width, "once": target.once}
+
+
 def model_facts(backend: Backend) -> dict[str, Any]:
-    """What the page says about a model: its header's fields, and rows of (name, text)."""
+    """What the page says about a model: its header's fields, rows of (name, text), and `network_facts` as "network"."""
     info = backend.info
-    n = backend.components
-    heads = f"{info.n_heads} heads" + (f", {info.n_kv_heads} K/V" if info.n_kv_heads != info.n_heads else "")
+    has_blocks = _has_stream(backend)
+    sizes = [
+        ("hidden size" if has_blocks else "widest part", info.d_model),
+        ("head size", info.d_head),
+        ("MLP size", info.d_mlp),
+        ("vocabulary" if backend.outputs == "logits" else "outputs", info.d_vocab),
+        ("context", info.n_context),
+    ]
+    completeness = "no residual stream" if info.completeness is None else f"{info.completeness:.1e}"
     return {
         "id": info.model_id,
         "title": info.title,
-        "matrix": f"{len(n.cortical)} components",
-        "parts": f"{info.n_layers} layers × {heads}",
+        "matrix": f"{len(backend.components.cortical):,} components",
+        "parts": _blocks_in_words(info) if has_blocks else _kinds_in_words(backend),
         "parameters": f"{info.n_params:,} parameters",
         "rows": [
             ["architecture", info.architecture],
-            ["hidden size", number(info.d_model)],
-            ["head size", number(info.d_head)],
-            ["MLP size", number(info.d_mlp)],
-            ["vocabulary", number(info.d_vocab)],
-            ["context", number(info.n_context)],
+            *([name, number(size)] for name, size in sizes if size),
             ["weights", f"{info.dtype} on {info.device}"],
-            ["completeness", f"{info.completeness:.1e}"],
+            ["completeness", completeness],
         ],
         "source": info.source,
         "warnings": list(info.warnings),
+        "network": network_facts(backend),
     }
+
+
+def network_facts(backend: Backend) -> dict[str, Any]:
+    """How the page speaks of a network, and what it cannot serve: {feature: sentence}; see web/network.js."""
+    return {
+        "step": backend.step_axis,
+        "steps": f"{backend.step_axis}s",
+        "signal": backend.outputs == "signal",
+        "residual": _has_stream(backend),
+        "examples": list(backend.examples),
+        "refused": refusals(backend) | _missing_statistics(backend),
+    }
+
+
+def _missing_statistics(backend: Backend) -> dict[str, str]:
+    """Statistics of T2 that a network without a residual stream has not: what its scan would answer."""
+    if _has_stream(backend):
+        return {}
+    sentence = (
+        f"{backend.info.title} has no heads whose circuits have a spectral norm; choose another statistic, such as std"
+    )
+    return dict.fromkeys(OF_HEADS, sentence)
+
+
+def _has_stream(backend: Backend) -> bool:
+    """Whether it is made of blocks that write to a residual stream."""
+    return "residual" in backend.abilities
+
+
+def _blocks_in_words(info: ModelInfo) -> str:
+    heads = f"{info.n_heads} heads" + (f", {info.n_kv_heads} K/V" if info.n_kv_heads != info.n_heads else "")
+    return f"{info.n_layers} layers × {heads}"
+
+
+def _kinds_in_words(backend: Backend) -> str:
+    """The most frequent kinds with their numbers."""
+    counts = {kind: len(backend.components.rows(kind)) for kind in backend.kinds}
+    most = sorted(counts, key=lambda kind: -counts[kind])
+    told = [f"{counts[kind]:,} {kind.replace('_', ' ')}" for kind in most[:KINDS_TOLD]]
+    return " · ".join(told) + (f" · {len(most) - KINDS_TOLD} more kinds" if len(most) > KINDS_TOLD else "")
 
 
 def number(value: float) -> str:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MOST_EDGES = 300
 """Edges that are listed; the picture may draw more."""
 
+TOKENS = 5
+"""Likeliest tokens that a comparison lists."""
+
 AFFECTED = 12
 """Components that a comparison lists."""
 
@@ -32,14 +35,24 @@ def subject_finding(stimulus: Stimulus) -> dict[str, Any]:
 
 
 def prediction_finding(tokens: Sequence[Prediction]) -> list[dict[str, Any]]:
-    """Candidates for the next token, likeliest first."""
+    """Candidates for the next token, likeliest first; of a network of signals its outputs, without probabilities."""
     return [
         {"id": one.token_id, "text": one.token, "probability": one.probability, "logit": one.logit} for one in tokens
     ]
 
 
-def comparison_finding(comparison: Comparison, k: int = 5) -> dict[str, Any]:
-    """Before and after: the k likeliest tokens, the original top token's logit, KL, and the most affected components."""
+def outputs_finding(backend: Backend, outputs: np.ndarray) -> dict[str, Any]:
+    """The outputs of a network of units at every step, [steps, outputs], with their names."""
+    names = [backend.token_text(number) for number in range(outputs.shape[1])]
+    return {"names": names, "steps": len(outputs), "values": _bytes(outputs)}
+
+
+def comparison_finding(comparison: Comparison) -> dict[str, Any]:
+    """Before and after: the likeliest tokens, the original top token's logit, KL, and the most affected components.
+
+    Of signals: all of them, and the one that changed most.
+    """
+    k = TOKENS if comparison.outputs == "logits" else None
     rows = comparison.ranked(AFFECTED)
     change = comparison.change
     affected = []
@@ -67,7 +80,7 @@ def comparison_finding(comparison: Comparison, k: int = 5) -> dict[str, Any]:
 def paths_finding(scan: Scan, backend: Backend, *, own_target: bool, own_foil: bool) -> dict[str, Any]:
     """The facts of a DTI scan and its strongest edges. `own_*`: whether the visitor named that token."""
     details, config = scan.details, scan.provenance.config
-    target, foil = (backend.token_text(int(details[name])) for name in ("target", "foil"))
+    target, foil = (_token(backend, details, name) for name in ("target", "foil"))
     tracts = scan.tracts
     found: dict[str, Any] = {
         "prompt": scan.provenance.prompt,
@@ -105,14 +118,19 @@ def paths_finding(scan: Scan, backend: Backend, *, own_target: bool, own_foil: b
 
 
 def flair_finding(scan: Scan) -> dict[str, Any]:
-    """A FLAIR scan by sub-layer: KL and entropy, and, where there is a template, percentiles and scores."""
+    """A FLAIR scan by sub-layer: KL and entropy, and, where there is a template, percentiles and scores.
+
+    Without a lens there are no sub-layers ("rows" is empty), and "summary" is the mean |z| over the components.
+    """
     details = scan.details
+    told = {"prompt": scan.provenance.prompt, "tokens": list(scan.tokens)}
+    if "row_layer" not in details:
+        return {**told, "rows": [], "has_template": True, "summary": _bytes(details["summary"])}
     sites = zip(details["row_layer"].tolist(), details["row_site"].tolist(), details["enabled"].tolist(), strict=True)
     names = ("kl", "entropy", "percentile_kl", "percentile_entropy", "score")
     single = ("summary", "final_entropy", "one_minus_max_probability")
     return {
-        "prompt": scan.provenance.prompt,
-        "tokens": list(scan.tokens),
+        **told,
         "layers": int(scan.components.layer.max()) + 1,
         "rows": [{"layer": layer, "site": site, "enabled": enabled} for layer, site, enabled in sites],
         "has_template": scan.provenance.config["template"] is not None,
@@ -148,7 +166,7 @@ def sweep_finding(sweep: Sweep) -> dict[str, Any]:
         "units": sweep.units,
         "clean": sweep.clean_metric,
         "target": sweep.target[0],
-        "foil": sweep.foil[0],
+        "foil": sweep.foil[0] if sweep.foil else "",
         "effect": sweep.effect,
     }
 
@@ -195,6 +213,12 @@ def lens_finding(table: LensTable) -> dict[str, Any]:
         "text": table.texts.ravel().tolist(),
         "probability": _bytes(table.probabilities),
     }
+
+
+def _token(backend: Backend, details: Any, name: str) -> str:
+    """Text of a token of the metric; "" for one that there is not."""
+    number = int(details[name]) if name in details else -1
+    return "" if number < 0 else backend.token_text(number)
 
 
 def _number(details: Any, name: str) -> float:

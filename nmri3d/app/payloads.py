@@ -57,6 +57,7 @@ def components_payload(atlas: Atlas, choice: LayoutChoice, epoch: int, *, again:
         "layer": _bytes(table.layer, "<i4"),
         "n_params": table.n_params.tolist(),
         "surface": FIRST_SURFACE,
+        "bodies": [asdict(body) for body in atlas.bodies],
     }
 
 
@@ -143,6 +144,11 @@ def tracts_payload(scan: Scan) -> dict[str, Any] | None:
     }
 
 
+def palette_of(scan: Scan) -> str:
+    """The mode whose color table a scan is painted with, as `nmri3d.scene.colors.scan_color_map` has it."""
+    return "DTI" if scan.signed and scan.mode != "T2" else scan.mode
+
+
 def scan_payload(scan: Scan) -> dict[str, Any]:
     """One scan with its display range. T1's integers go as float32 for their colors; the table holds them exactly.
 
@@ -160,6 +166,7 @@ def scan_payload(scan: Scan) -> dict[str, Any]:
         "special": special.tolist(),
         "units": scan.units,
         "step_axis": scan.step_axis,
+        "palette": palette_of(scan),
         "range": {
             "vmin": shown.vmin,
             "vmax": shown.vmax,

@@ -66,6 +66,7 @@ class PageState:
     statistics    [[name, label]] of the statistics that T2 can paint
     layout        the cortical layout and its figures; see `layouts.layout_finding`
     moran         {"prompt", "index", "expected", "spread", "z", "p", "n_parcels", "n_steps"}: Moran's I of an fMRI scan
+    placing       {"share", "what"} while a model is mapped onto the cortex
     flight        {"center", "radius", "epoch"}: where the parcels of the next brain lie, while it waits to be shown
     letters       orientation letters of a picture that the server draws
     recording     {"on", "id", "events": how many are written}; None where nothing can be recorded
@@ -119,6 +120,7 @@ class PageState:
     statistics: list[list[str]] = field(default_factory=list)
     layout: dict[str, Any] | None = None
     moran: dict[str, Any] | None = None
+    placing: dict[str, Any] | None = None
     flight: dict[str, Any] | None = None
     letters: dict[str, str] = field(default_factory=dict)
     recording: dict[str, Any] | None = None

@@ -1,13 +1,13 @@
-"""Where components belong before parcels are cut: hemisphere, depth, share of area, starting point on the sphere.
+"""Where components belong before parcels are cut: depth, share of area, starting point on the sphere.
 
-`anatomical`: depth runs from back to front, along the y axis of the sphere. Heads lie on the left hemisphere, MLPs on
-the right; where a model has only one of the two, half of each layer lies on either side, the similar together.
-Embedding and unembedding take a fixed share of the right hemisphere at the occipital and the frontal pole of pial
-(which lie 20 to 35 degrees off the y axis of the sphere). The rest stand in rows around the axis, as high as a cell is
-wide, so that a row holds a few layers; within what depth allows, components with similar features lie side by side.
+`anatomical`: depth runs from back to front, along the y axis of the sphere. Which hemisphere a component lies on follows
+from its kind, or from what the network says (`structures`). Embedding and unembedding take a fixed share of the right
+hemisphere at the occipital and the frontal pole of pial (which lie 20 to 35 degrees off the y axis of the sphere). The
+rest stand in rows around the axis, as high as a cell is wide, so that a row holds a few layers; within what depth allows,
+components with similar features lie side by side.
 
-Convention. Shares are of a hemisphere and sum to 1 on each. `depth` is the layer, -1 for the embedding and the number
-of layers for the unembedding.
+Convention. Shares are of a hemisphere, or another part of the brain, and sum to 1 on each. `depth` is the layer, -1 for
+the embedding and the number of layers for the unembedding.
 
 Left out: components without a place (`ComponentTable.cortical`), such as attention output biases.
 """
@@ -20,7 +20,6 @@ import numpy as np
 
 from nmri3d.atlas.power import Domain
 from nmri3d.components import ComponentTable
-from nmri3d.errors import InputError
 
 LAYOUTS = ("anatomical", "umap", "spectral")
 
@@ -53,71 +52,46 @@ class Placement:
         return np.where(inner, self.share[inner].sum() / max(inner.sum(), 1), self.share)
 
 
-def anatomical_sides(components: ComponentTable, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the left and of the right hemisphere in `anatomical`, int64 each.
-
-    Raises InputError where the components are too few to cover two hemispheres.
-    """
-    heads, mlps, poles = components.rows("head"), components.rows("mlp"), pole_rows(components)
-    left, right = heads, mlps
-    if not len(heads) or not len(mlps):
-        left, right = _halve(np.concatenate([heads, mlps]), components, features)
-    right = np.concatenate([right, poles])
-    require_both_sides(components, len(left), len(right))
-    return left, right
-
-
-def require_both_sides(components: ComponentTable, n_left: int, n_right: int) -> None:
-    """Raise InputError unless both hemispheres have a component."""
-    if n_left < 1 or n_right < 1:
-        raise InputError(
-            f"an atlas needs components on both hemispheres, and this model has {len(components.cortical)} with a place "
-            "on the cortex; it needs at least two heads or MLPs, or one of them and an embedding"
-        )
-
-
 def pole_rows(components: ComponentTable) -> np.ndarray:
     """int64: the rows of embedding and unembedding, as far as there are."""
     return np.concatenate([components.rows("embed"), components.rows("unembed")])
 
 
 def depths(components: ComponentTable, rows: np.ndarray) -> np.ndarray:
-    """float64 [k]: the layer of each row, -1 for the embedding, the number of layers for the unembedding."""
+    """float64 [k]: the layer of each row, -1 for the embedding, the number of layers for the unembedding.
+
+    What else has no layer stands in the middle of them.
+    """
     kind, n_layers = components.kind[rows], int(components.layer.max(initial=-1)) + 1
-    return np.where(kind == "embed", -1, np.where(kind == "unembed", n_layers, components.layer[rows])).astype(float)
+    layer = np.where(components.layer[rows] < 0, (n_layers - 1) / 2, components.layer[rows])
+    return np.where(kind == "embed", -1, np.where(kind == "unembed", n_layers, layer)).astype(float)
 
 
-def _halve(rows: np.ndarray, components: ComponentTable, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two halves of every layer, split along the first principal component; an odd one goes to the smaller half."""
-    if not len(rows):
-        return rows, rows
-    score = principal_component(features[rows])
-    left: list[int] = []
-    right: list[int] = []
-    for layer in np.unique(components.layer[rows]):
-        inside = np.flatnonzero(components.layer[rows] == layer)
-        inside = inside[np.argsort(score[inside], kind="stable")]
-        middle = (len(inside) + (len(left) <= len(right))) // 2
-        left += rows[inside[:middle]].tolist()
-        right += rows[inside[middle:]].tolist()
-    return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
+def area_weights(components: ComponentTable, area: str) -> np.ndarray:
+    """float64 [n]: what the areas of components follow: their parameters, or one each (`area` "equal")."""
+    return components.n_params.astype(np.float64) if area == "parameters" else np.ones(len(components))
 
 
-def share_out(rows: np.ndarray, components: ComponentTable, area: str, min_share: float) -> Placement:
-    """The components `rows` of one hemisphere with their shares of its area, none under `min_share`."""
+def share_out(
+    rows: np.ndarray, components: ComponentTable, area: str, min_share: float, *, poles: bool = True
+) -> Placement:
+    """The components `rows` of one part of the brain with their shares of its area, none under `min_share`.
+
+    poles: whether the embedding and the unembedding take the poles there.
+    """
     kind = components.kind[rows]
-    pole = np.where(kind == "embed", -1, np.where(kind == "unembed", 1, 0))
+    pole = np.where(kind == "embed", -1, np.where(kind == "unembed", 1, 0)) * poles
     depth = depths(components, rows)
     order = np.argsort(depth, kind="stable")
     rows, pole, depth = rows[order], pole[order], depth[order]
     inner = pole == 0
     share = np.full(len(rows), POLE_SHARE)
     if inner.any():
-        weight = components.n_params[rows[inner]].astype(np.float64) if area == "parameters" else np.ones(inner.sum())
+        weight = area_weights(components, area)[rows[inner]]
         rest = 1 - POLE_SHARE * (~inner).sum()
         share[inner] = rest * shares_above(weight, min_share / rest)
     else:
-        share[:] = 1 / len(rows)
+        share[:] = 1 / max(len(rows), 1)
     return Placement(rows, depth, share, pole)
 
 
@@ -135,6 +109,24 @@ def shares_above(weight: np.ndarray, least: float) -> np.ndarray:
         if not low.any():
             return share / share.sum()
         raised |= low
+
+
+def spread_seeds(domain: Domain, placement: Placement) -> np.ndarray:
+    """float64 [k, 3]: points of a body, far from each other, the shallow components behind and the deep ones in front.
+
+    Each is the point farthest from all before it (Gonzalez 1985); the first is the one that lies farthest behind.
+    """
+    k, points = len(placement.rows), domain.points
+    chosen = np.empty(k, dtype=np.int64)
+    far = np.full(len(points), np.inf)
+    following = int(np.argmin(points[:, 1]))
+    for number in range(k):
+        chosen[number] = following
+        far = np.minimum(far, ((points - points[following]) ** 2).sum(axis=1))
+        following = int(np.argmax(far))
+    seeds = points[chosen]
+    result: np.ndarray = seeds[np.argsort(seeds[:, 1], kind="stable")]
+    return result
 
 
 def centered(features: np.ndarray) -> np.ndarray:

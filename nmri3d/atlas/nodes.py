@@ -1,13 +1,14 @@
 """Layouts without a cortex: every component is a ball, in a stack, in rings, or in a network. And parcels that curl up.
 
 `stack`: one level a layer, the embedding on top, the unembedding at the bottom; MLPs wind around the axis, heads stand
-in a ring around them in the order of their index. `radial`: one ring a layer, the embedding in the middle, later layers
-farther out and lower, all balls equally dense. In both, each layer is turned by the golden angle against the one before,
-so that no two stand in each other's way.
+in a ring around them in the order of their index; what else a network has fills the middle of its level. `radial`: one
+ring a layer, the embedding in the middle, later layers farther out and lower, all balls equally dense; a layer of more
+than RING fills a broad ring. In both, each layer is turned by the golden angle against the one before, so that no two
+stand in each other's way.
 
 `network`: a force-directed graph (Fruchterman and Reingold 1991, in networkx) of what is alike, each component and its
-nearest neighbors by features; and of the stream, each MLP, embedding and unembedding and what lies one layer before and
-behind it, so that it hangs together and has a direction.
+nearest neighbors by features; and of the stream, each MLP, embedding and unembedding, or whatever is the only one of
+its kind in its layer, and what lies one layer before and behind it, so that it hangs together and has a direction.
 
 Convention. mm, RAS, centered on the origin; the layouts are about as large as the brain. The volume of a ball follows
 the parameters of its component, but no radius is under SMALLEST of the largest; no two balls touch. Components without
@@ -36,11 +37,14 @@ NODE_LAYOUTS = ("stack", "radial", "network")
 SMALLEST = 0.4
 """Radius of the smallest ball, as a share of the largest (4 to 10 pixels in the specification)."""
 
+RING = 128
+"""Most components of a layer that stand in one ring of `radial`."""
+
 _HEIGHT = 165.0
 _RADIUS = 75.0
 _CLEARANCE = 0.92
 _NEIGHBORS = 4
-_SPRING_STEPS = 120
+_SPRING_STEPS, _FEW_STEPS, _MANY = 120, 30, 1500
 _PUSHES = 60
 _GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
 
@@ -92,6 +96,11 @@ def _stack(components: ComponentTable, rows: np.ndarray, depth: np.ndarray) -> n
         for layer in np.unique(depth[kind == one]):
             inside = np.flatnonzero((kind == one) & (depth == layer))
             places[inside, :2] = reach * _RADIUS * _ring(len(inside), layer)
+    rest = ~np.isin(kind, ["head", "mlp", "embed", "unembed"])
+    for layer in np.unique(depth[rest]):
+        inside = np.flatnonzero(rest & (depth == layer))
+        reach = 0.75 if len(inside) > 12 else 0.45 if len(inside) > 1 else 0.0
+        places[inside, :2] = reach * _RADIUS * _disk(np.linspace(0, 1, len(inside)), layer)
     return places
 
 
@@ -101,10 +110,13 @@ def _radial(components: ComponentTable, rows: np.ndarray, depth: np.ndarray) -> 
     taken = 0.0
     for layer in np.unique(depth[ringed]):
         inside = np.flatnonzero(ringed & (depth == layer))
-        share = np.sqrt((taken + len(inside) / 2) / ringed.sum()) if layer > 0 else 0.0
+        middle = taken + len(inside) / 2
+        within = taken + np.arange(len(inside)) + 0.5 if len(inside) > RING else np.full(len(inside), middle)
+        share = within / ringed.sum() if layer > 0 else np.zeros(len(inside))
         taken += len(inside)
-        places[inside, :2] = 1.25 * _RADIUS * share * _ring(len(inside), layer)
-        places[inside, 2] = -0.6 * _RADIUS * share**2
+        around = _ring(len(inside), layer) * np.sqrt(share)[:, None] if len(inside) <= RING else _disk(share, layer)
+        places[inside, :2] = 1.25 * _RADIUS * around
+        places[inside, 2] = -0.6 * _RADIUS * share
     # The unembedding closes the way: below the middle, at the height of the outermost ring.
     places[~ringed, 2] = -0.6 * _RADIUS
     return places
@@ -114,6 +126,12 @@ def _ring(count: int, layer: float) -> np.ndarray:
     """float64 [count, 2]: places on a circle of radius 1, turned by the golden angle a layer."""
     angle = 2 * np.pi * np.arange(count) / count + _GOLDEN_ANGLE * layer
     return np.column_stack([-np.sin(angle), np.cos(angle)])
+
+
+def _disk(share: np.ndarray, layer: float) -> np.ndarray:
+    """float64 [count, 2]: places of a golden spiral, turned by the golden angle a layer, for shares of the disk's area."""
+    angle = _GOLDEN_ANGLE * (np.arange(len(share)) + layer)
+    return np.sqrt(share)[:, None] * np.column_stack([-np.sin(angle), np.cos(angle)])
 
 
 def _network(
@@ -130,16 +148,16 @@ def _network(
     near = np.argsort(distance, axis=1, kind="stable")[:, : min(_NEIGHBORS, len(rows) - 1)]
     graph.add_edges_from((a, int(b)) for a, others in enumerate(near) for b in others)
     kind = components.kind[rows]
+    _, group, size = np.unique(
+        [f"{one} {layer}" for one, layer in zip(kind, depth, strict=True)], return_inverse=True, return_counts=True
+    )
+    hub = size[group] == 1
     for layer in range(int(depth.max())):
         here, there = np.flatnonzero(depth == layer), np.flatnonzero(depth == layer + 1)
-        graph.add_edges_from(
-            (int(a), int(b))
-            for a in here
-            for b in there
-            if kind[a] == "mlp" or kind[b] == "mlp" or {kind[a], kind[b]} & {"embed", "unembed"}
-        )
+        graph.add_edges_from((int(a), int(b)) for a in here for b in there if hub[a] or hub[b])
     start = np.random.default_rng(seed).normal(size=(len(rows), 3)) + np.array([0.0, 1.0, 0.0]) * depth[:, None] / 4
-    found = networkx.spring_layout(graph, dim=3, iterations=_SPRING_STEPS, pos=dict(enumerate(start)), seed=seed)
+    steps = _SPRING_STEPS if len(rows) <= _MANY else _FEW_STEPS
+    found = networkx.spring_layout(graph, dim=3, iterations=steps, pos=dict(enumerate(start)), seed=seed)
     places = np.array([found[node] for node in range(len(rows))])
     places -= places.mean(axis=0)
     # Principal axes: the longest from back to front, as a brain lies; turned so that depth runs to the front and right.
@@ -195,15 +213,17 @@ def ball_directions(
     vertex_of_split: np.ndarray,
     component_of_split: np.ndarray,
     split_faces: np.ndarray,
+    n_cortex_vertices: int | None = None,
 ) -> np.ndarray:
     """float32 [n_split, 3]: where each vertex of a split mesh lies on its component's ball of radius 1.
 
-    sphere float [v, 3] is the atlas' sphere, mm; split_faces int [f, 3] number the split vertices. Vertices without a
-    component get 0.
+    sphere float [v, 3] is the atlas' sphere, mm; split_faces int [f, 3] number the split vertices; vertices from
+    n_cortex_vertices on belong to bodies beside the cortex. Vertices without a component get 0.
     """
-    direction = np.zeros((len(sphere), 3))
-    for half in (slice(None, n_left_vertices), slice(n_left_vertices, None)):
-        direction[half] = _from_center(np.asarray(sphere[half], dtype=np.float64))
+    last = len(sphere) if n_cortex_vertices is None else n_cortex_vertices
+    direction = np.asarray(sphere, dtype=np.float64).copy()
+    for half in (slice(None, n_left_vertices), slice(n_left_vertices, last)):
+        direction[half] = _from_center(direction[half])
     vertex = np.asarray(vertex_of_split)
     component = np.asarray(component_of_split)
     n_owners = np.bincount(vertex, minlength=len(sphere))
@@ -216,7 +236,8 @@ def ball_directions(
         own = order[bounds[row] : bounds[row + 1]]
         if len(own):
             faces = np.searchsorted(own, split_faces[owner == row])
-            balls[own] = _curled(direction[vertex[own]], on_border[own], faces)
+            curl = _curled if vertex[own[0]] < last else _curled_body
+            balls[own] = curl(direction[vertex[own]], on_border[own], faces)
     return balls
 
 
@@ -236,9 +257,7 @@ def _curled(direction: np.ndarray, on_border: np.ndarray, faces: np.ndarray) -> 
     """
     pole = direction.mean(axis=0)
     pole /= max(np.linalg.norm(pole), 1e-12)
-    first = np.cross(pole, np.eye(3)[np.argmin(np.abs(pole))])
-    first /= np.linalg.norm(first)
-    second = np.cross(pole, first)
+    first, second = _across(pole)
     angle = np.arccos(np.clip(direction @ pole, -1, 1))
     azimuth = np.arctan2(direction @ second, direction @ first)
     rim = np.flatnonzero(on_border)
@@ -249,10 +268,36 @@ def _curled(direction: np.ndarray, on_border: np.ndarray, faces: np.ndarray) -> 
     share = np.where(on_border, 1.0, angle / np.maximum(reach, 1e-12))
     if (share[~on_border] >= 1).any():  # around a slit its border has several distances in one direction
         share, azimuth = _spread_on_disk(direction, faces, azimuth)
+    return _lambert(share, azimuth, pole, first, second)
+
+
+def _across(pole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two unit vectors at right angles to a pole and to each other."""
+    first = np.cross(pole, np.eye(3)[np.argmin(np.abs(pole))])
+    first /= np.linalg.norm(first)
+    return first, np.cross(pole, first)
+
+
+def _lambert(
+    share: np.ndarray, azimuth: np.ndarray, pole: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> np.ndarray:
+    """float64 [k, 3]: places on the unit sphere of shares of the way from its pole to the other, and azimuths, [k]."""
     polar = 2 * np.arcsin(np.clip(share, 0.0, 1.0))
     around = np.cos(azimuth)[:, None] * first + np.sin(azimuth)[:, None] * second
     result: np.ndarray = np.cos(polar)[:, None] * pole + np.sin(polar)[:, None] * around
     return result
+
+
+def _curled_body(points: np.ndarray, on_border: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """float64 [k, 3]: a patch of a body, points [k, 3] in mm, curled up into a whole sphere, its border at one pole."""
+    away = points - points.mean(axis=0)
+    if not on_border.any():  # the whole body
+        return away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-12)
+    outward = np.cross(points[faces[:, 1]] - points[faces[:, 0]], points[faces[:, 2]] - points[faces[:, 0]]).sum(axis=0)
+    pole = outward / max(np.linalg.norm(outward), 1e-12)
+    first, second = _across(pole)
+    share, azimuth = _spread_on_disk(points, faces, np.arctan2(away @ second, away @ first))
+    return _lambert(share, azimuth, pole, first, second)
 
 
 def _spread_on_disk(points: np.ndarray, faces: np.ndarray, azimuth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,15 +1,18 @@
-"""The atlas: every face of the cortex outside the medial wall belongs to one component of a model.
+"""The atlas: every face of the brain outside the medial wall belongs to one component of a model.
 
     atlas = Atlas.build(model, layout="anatomical", area="parameters")
 
-Four steps: `plan` decides hemisphere and where about a component belongs (by depth and kind in `layout`, by an
-embedding of all components in `embedding` and `hemispheres`); `transport` finds round cells of the shares of area on the
-sphere; `arrangement` brings similar components together; `cutting` cuts the mesh along the borders of the cells. The
-result is cached on disk under a hash of all that it depends on.
+Four steps: `plan` decides on which part of the brain and where about a component belongs (by depth, kind and what the
+network says in `structures` and `layout`, by an embedding of all components in `embedding` and `hemispheres`);
+`transport` finds round cells of the shares of area on the sphere; `arrangement` brings similar components together;
+`cutting` cuts the mesh along the borders of the cells. The result is cached on disk under a hash of all that it depends
+on.
 
 Convention. Both hemispheres are one mesh, left first, in vertices and in faces; within a hemisphere the vertices of the
 uncut mesh come first, then the cut points. Borders are shared by the faces on both sides (no vertex is there twice).
-Areas are on pial, in mm^2. -1 in `face_component` is the medial wall.
+Areas are on pial, in mm^2. -1 in `face_component` is the medial wall, or a hemisphere on which nothing lies. The
+cerebellum and the hippocampi, of a network that has components there, follow the right hemisphere in the same mesh
+(`bodies`).
 
 Left out: neurons, and components without a place on the cortex (area 0).
 """
@@ -19,29 +22,30 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from nmri3d.atlas import storage
 from nmri3d.atlas.cutting import triangle_areas
 from nmri3d.atlas.layout import LAYOUTS
+from nmri3d.atlas.structures import checked_structures
 from nmri3d.atlas.surfaces import RESOLUTIONS
 from nmri3d.components import ComponentTable
 from nmri3d.errors import InputError
 
 AREAS = ("parameters", "equal")
 
-ALGORITHM = 5
+ALGORITHM = 6
 """Raised whenever the same input gives another atlas, so that no stale one is read from the cache."""
 
 
 class HasLayout(Protocol):
-    """What `Atlas.build` asks of a model."""
+    """What `Atlas.build` asks of a model. It may have `structures` too, one of structures.STRUCTURES a component."""
 
     @property
     def components(self) -> ComponentTable: ...
@@ -49,9 +53,22 @@ class HasLayout(Protocol):
     def layout_features(self) -> np.ndarray: ...
 
 
+@dataclass(frozen=True)
+class BodyRange:
+    """A body beside the cortex: its name, the hemisphere with which it is shown ("both": always), and where it begins.
+
+    It reaches to where the next body begins, or to the end.
+    """
+
+    name: str
+    side: Literal["left", "right", "both"]
+    first_vertex: int
+    first_face: int
+
+
 @dataclass(frozen=True, eq=False)
 class Atlas:
-    """A cortex divided among n components: v vertices, f faces. See the module's first lines.
+    """A brain divided among n components: v vertices, f faces. See the module's first lines.
 
     components      the table whose rows `face_component` holds
     surfaces        "pial", "inflated", "white", "sphere" -> float32 [v, 3], mm, RAS
@@ -64,6 +81,8 @@ class Atlas:
     area            float64 [n], mm^2 on pial, reached
     layout          name of the layout
     quality         figures by name; see quality.py
+    bodies          what follows the cortex, in the order of vertices and faces
+    body_inner      float32 [those of v that belong to bodies, 3], mm: how far their gray matter reaches inwards
     """
 
     components: ComponentTable
@@ -78,6 +97,48 @@ class Atlas:
     area: np.ndarray
     layout: str
     quality: Mapping[str, float]
+    bodies: tuple[BodyRange, ...] = ()
+    body_inner: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), dtype=np.float32))
+
+    @property
+    def n_cortex_vertices(self) -> int:
+        """Vertices of the two hemispheres, which come first."""
+        return self.bodies[0].first_vertex if self.bodies else len(self.surfaces["pial"])
+
+    @property
+    def n_cortex_faces(self) -> int:
+        """Faces of the two hemispheres, which come first."""
+        return self.bodies[0].first_face if self.bodies else len(self.faces)
+
+    @property
+    def inner_points(self) -> np.ndarray:
+        """float32 [v, 3]: the inner boundary of the gray matter: the white surface, and that of the bodies."""
+        white = self.surfaces["white"]
+        return np.concatenate([white[: self.n_cortex_vertices], self.body_inner]) if self.bodies else white
+
+    @cached_property
+    def face_side(self) -> np.ndarray:
+        """int8 [f]: 0 for faces that are shown with the left hemisphere, 1 with the right one, 2 with both."""
+        side = np.ones(len(self.faces), dtype=np.int8)
+        side[: self.n_left_faces] = 0
+        for one in self.bodies:
+            side[one.first_face :] = ("left", "right", "both").index(one.side)
+        return side
+
+    @cached_property
+    def vertex_side(self) -> np.ndarray:
+        """int8 [v]: the same of vertices."""
+        side = np.ones(len(self.vertices), dtype=np.int8)
+        side[: self.n_left_vertices] = 0
+        for one in self.bodies:
+            side[one.first_vertex :] = ("left", "right", "both").index(one.side)
+        return side
+
+    @cached_property
+    def body_components(self) -> np.ndarray:
+        """int32 [k]: rows of the components that lie on bodies, ascending."""
+        found = np.unique(self.face_component[self.n_cortex_faces :])
+        return found[found >= 0].astype(np.int32)
 
     @property
     def vertices(self) -> np.ndarray:
@@ -99,7 +160,8 @@ class Atlas:
     ) -> Atlas:
         """The atlas of a model.
 
-        `layout`: "anatomical" (depth from back to front, heads left, MLPs right, the similar side by side), or
+        `layout`: "anatomical" (depth from back to front, heads left, MLPs right, or each on the part of the brain that
+        the network names in `structures`, the similar side by side), or
         "umap" or "spectral" (the similar side by side, over all components). `features`: float [n, k], what components are
         compared by, one row a component; from the model's weights if None. `progress` is called with the share of the work
         that is done (0 to 1) and what is being done, and may raise to withdraw it; it is not called for a cached atlas.
@@ -108,7 +170,8 @@ class Atlas:
         quality figures, and the start of the "umap" embedding. `cache`: read it from disk if it is there, else keep it there.
 
         Raises InputError for an unknown name, for a mesh too coarse for so many components, for a model with too few
-        components to cover two hemispheres, and for features that do not fit the components.
+        components to cover two hemispheres, for features that do not fit the components, and for a layout that knows
+        nothing of the parts of the brain that the network names.
         """
         for name, value, known in (
             ("layout", layout, LAYOUTS),
@@ -122,6 +185,7 @@ class Atlas:
             return _build(model, layout, area, resolution, seed, features, report)
         digest = hashlib.sha256(_identity(model, layout, features))
         digest.update(repr((ALGORITHM, model.components.key, layout, area, resolution, seed)).encode())
+        digest.update(" ".join(_structures(model)).encode())
         path = storage.cache_folder() / f"{layout}-{digest.hexdigest()[:24]}.npz"
         try:
             return cls.load(path)
@@ -229,7 +293,12 @@ def _build(
         progress(0.6 + 0.4 * share, what)
 
     values = _features(model, layout, features, of_features)
-    return build_atlas(model.components, values, layout, area, resolution, seed, of_atlas)
+    return build_atlas(model.components, _structures(model), values, layout, area, resolution, seed, of_atlas)
+
+
+def _structures(model: HasLayout) -> np.ndarray:
+    named: Sequence[str] | None = getattr(model, "structures", None)
+    return checked_structures(model.components, named)
 
 
 def _features(

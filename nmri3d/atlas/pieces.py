@@ -8,8 +8,6 @@ Left out: what that does to the masses, which are fitted to it (`transport`).
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from nmri3d.atlas.power import Domain, nearest_cell, vertex_pieces
@@ -41,7 +39,7 @@ def forbid_fragments(domain: Domain, label: np.ndarray) -> Domain | None:
     if main.all():
         return None
     fragments = [(np.flatnonzero(pieces == piece), int(of_piece[piece])) for piece in np.flatnonzero(~main)]
-    return replace(domain, forbidden=(*domain.forbidden, *fragments))
+    return domain.forbidding(fragments)
 
 
 def _largest_pieces(domain: Domain, label: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,10 +1,12 @@
 """What a layout decides before any mesh is looked at: who lies on which hemisphere, and where about.
 
-    anatomical  heads left, MLPs right, depth from back to front (`layout`); depth binds the exchanges
+    anatomical  heads left, MLPs right, or where the network says (`structures`), depth from back to front (`layout`);
+                depth binds the exchanges
     umap        one embedding over all components (`embedding`), cut into two hemispheres and laid out on them
     spectral    (`hemispheres`); only likeness binds the exchanges, depth shows as far as the embedding has it
 
-In all of them embedding and unembedding keep their poles on the right hemisphere.
+In all of them embedding and unembedding keep their poles on the right hemisphere. Bodies beside the cortex are laid out
+in `anatomical` only: an embedding knows one sphere, and what is bound to a part of the brain cannot follow it.
 
 Left out: cells, areas, meshes (`build`).
 """
@@ -22,26 +24,28 @@ from nmri3d.atlas.hemispheres import halve, seats
 from nmri3d.atlas.layout import (
     POLE_SHARE,
     Placement,
-    anatomical_sides,
+    area_weights,
     depths,
     pole_rows,
-    require_both_sides,
+    spread_seeds,
     starting_seeds,
 )
 from nmri3d.atlas.power import Domain
+from nmri3d.atlas.structures import Housing, house, require_both_sides
 from nmri3d.components import ComponentTable
+from nmri3d.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
     """A layout of the n components of a table.
 
-    sides            rows of the left and of the right hemisphere, int64 each, poles included
+    housing          rows of the hemispheres, poles included, and of the bodies beside them
     points           float64 [n, 3], the embedding: unit vectors, NaN for rows without a place; None in `anatomical`
     radius, azimuth  float64 [n], place on the hemisphere's disk (`hemispheres`), NaN for poles; None in `anatomical`
     """
 
-    sides: tuple[np.ndarray, np.ndarray]
+    housing: Housing
     points: np.ndarray | None = None
     radius: np.ndarray | None = None
     azimuth: np.ndarray | None = None
@@ -49,7 +53,9 @@ class Plan:
     def seeds(
         self, domain: Domain, placement: Placement, features: np.ndarray, wall_center: np.ndarray, poles: np.ndarray
     ) -> np.ndarray:
-        """float64 [k, 3]: unit vectors at which the cells of a hemisphere start; arguments as of `starting_seeds`."""
+        """float64 [k, 3]: where the cells of a hemisphere or body start; arguments as of `starting_seeds`."""
+        if not domain.on_sphere:
+            return spread_seeds(domain, placement)
         if self.radius is None or self.azimuth is None:
             return starting_seeds(domain, placement, features, wall_center, poles)
         seeds = np.zeros((len(placement.rows), 3))
@@ -72,25 +78,34 @@ class Plan:
 def make_plan(
     layout: str,
     components: ComponentTable,
+    structures: np.ndarray,
     features: np.ndarray,
     area: str,
     seed: int,
     progress: Callable[[float, str], None],
 ) -> Plan:
-    """The plan of a layout; `progress` gets the share of the work that is done.
+    """The plan of a layout; structures str [n]; `progress` gets the share of the work that is done.
 
-    Raises InputError where the components are too few to cover two hemispheres.
+    Raises InputError where the components are too few to cover two hemispheres, and where a network binds components to
+    parts of the brain that the layout does not know.
     """
     if layout == "anatomical":
-        return Plan(anatomical_sides(components, features))
+        return Plan(house(components, structures, features, area))
+    bound = sorted(set(structures[components.cortical].tolist()) - {"cortex"})
+    if bound:
+        raise InputError(
+            f"{layout} spreads all components over the cortex, and this network has some that belong to "
+            f"{', '.join(bound)}; use the anatomical layout"
+        )
     poles = pole_rows(components)
-    inner = np.concatenate([components.rows("head"), components.rows("mlp")])
+    others = np.setdiff1d(components.cortical, np.concatenate([components.rows("head"), components.rows("mlp"), poles]))
+    inner = np.concatenate([components.rows("head"), components.rows("mlp"), others])
     require_both_sides(components, max(len(inner) - 1, 0), min(len(inner), 1) + len(poles))
     rows = np.concatenate([inner, poles])
     progress(0.0, "neighbors among the components")
     graph = neighbor_graph(features[rows])
     points = embed(layout, graph, seed, lambda share: progress(share, f"{layout} embedding"))
-    weight = components.n_params[inner].astype(np.float64) if area == "parameters" else np.ones(len(inner))
+    weight = area_weights(components, area)[inner]
     if not weight.any():
         weight = np.ones(len(inner))
     n = len(inner)
@@ -101,7 +116,7 @@ def make_plan(
     placed = np.full((len(components), 3), np.nan)
     placed[rows] = points
     return Plan(
-        (inner[halves.on_left], np.concatenate([inner[~halves.on_left], poles])),
+        Housing(inner[halves.on_left], np.concatenate([inner[~halves.on_left], poles]), {}),
         placed,
         everywhere[0],
         everywhere[1],

@@ -1,10 +1,10 @@
-"""Power diagrams on a sphere: which cell a point belongs to, how much each cell holds, and how that changes.
+"""Power diagrams on a surface: which cell a point belongs to, how much each cell holds, and how that changes.
 
-A point x of the sphere belongs to the cell i with the greatest `x . seed_i + offset_i`; on the unit sphere that is
-the least power distance |x - seed_i|^2 - 2 offset_i. The difference of two such values is linear in x, so a border
-runs straight through a flat triangle, and the mass of a cell is a smooth function of the offsets: the derivative of
-mass i by offset j is, up to sign, the density along their common border divided by the slope of the difference across
-it. Mass is measured with any density per face (here: area on pial).
+A point x belongs to the cell i with the greatest `x . seed_i + offset_i`; that is the least power distance
+|x - seed_i|^2 - |seed_i|^2 - 2 offset_i, on the unit sphere and on any other surface in space. The difference of two such
+values is linear in x, so a border runs straight through a flat triangle, and the mass of a cell is a smooth function of
+the offsets: the derivative of mass i by offset j is, up to sign, the density along their common border divided by the
+slope of the difference across it. Mass is measured with any density per face (here: area on pial).
 
 Convention. A border on an edge is set by the labels of its two ends alone (cutting.py); a cell that touches no vertex
 does not exist. Left out: cells much smaller than a triangle.
@@ -14,25 +14,27 @@ Source: Aurenhammer 1987, "Power diagrams".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from nmri3d.atlas.blocks import Blocks, best_cells, make_blocks
 from nmri3d.atlas.cutting import CLEARANCE, Cut, cut_mesh
 
 _DENSE_LIMIT = 400
-"""Up to so many cells, comparing every point with every seed beats a search tree."""
+"""Up to so many cells, every point is compared with every seed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """The surface that is divided: n points on the unit sphere, m faces.
+    """The surface that is divided: n points on the unit sphere, or on a body about as large, m faces.
 
     points     float64 [n, 3]; faces int32 [m, 3]
     mass       float64 [m], what targets are measured in (area on pial, mm^2)
-    size       float64 [m], area on the unit sphere
+    size       float64 [m], area on the surface that the points lie on
+    on_sphere  whether that is the unit sphere, on which seeds then stay
     forbidden  points int [k], and a cell that may not have them
     """
 
@@ -40,7 +42,16 @@ class Domain:
     faces: np.ndarray
     mass: np.ndarray
     size: np.ndarray
+    on_sphere: bool = True
     forbidden: tuple[tuple[np.ndarray, int], ...] = ()
+
+    def forbidding(self, more: list[tuple[np.ndarray, int]]) -> Domain:
+        """The same surface with more points forbidden to cells; what was found out about it is kept."""
+        other = replace(self, forbidden=(*self.forbidden, *more))
+        for name in ("face_center", "edges", "graph", "blocks", "homogeneous"):
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
 
     @cached_property
     def face_center(self) -> np.ndarray:
@@ -77,6 +88,11 @@ class Domain:
         return distance
 
     @cached_property
+    def blocks(self) -> Blocks:
+        """The points in blocks that lie together."""
+        return make_blocks(self.points)
+
+    @cached_property
     def homogeneous(self) -> np.ndarray:
         """float32 [n, 4]: the points and a 1."""
         return np.column_stack([self.points, np.ones(len(self.points))]).astype(np.float32)
@@ -84,13 +100,20 @@ class Domain:
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """What `measure` finds, for k cells: mass float64 [k], moment float64 [k, 3] (integral of x over the sphere),
-    laplacian sparse [k, k] (derivative of mass by offset), label int [n]."""
+    """What `measure` finds, for k cells: mass float64 [k], moment float64 [k, 3] (integral of x over the surface), size
+    float64 [k] (area on it), laplacian sparse [k, k] (derivative of mass by offset), label int [n]."""
 
     mass: np.ndarray
     moment: np.ndarray
+    size: np.ndarray
     laplacian: Any
     label: np.ndarray
+
+
+def plain_offsets(seeds: np.ndarray) -> np.ndarray:
+    """float64 [k]: offsets with which every point belongs to the seed [k, 3] that is nearest to it."""
+    result: np.ndarray = (1 - (seeds**2).sum(axis=1)) / 2
+    return result
 
 
 def nearest_cell(domain: Domain, seeds: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -99,12 +122,7 @@ def nearest_cell(domain: Domain, seeds: np.ndarray, offsets: np.ndarray) -> np.n
         # Single precision: at a tie it decides between two cells whose border lies at the point anyway.
         label = np.argmax(domain.homogeneous @ np.column_stack([seeds, offsets]).astype(np.float32).T, axis=1)
     else:
-        from scipy.spatial import cKDTree
-
-        # One dimension more turns the power distance into a plain one.
-        lifted = np.column_stack([seeds, np.sqrt(2 * (offsets.max() - offsets))])
-        query = np.column_stack([domain.points, np.zeros(len(domain.points))])
-        label = cKDTree(lifted).query(query)[1]
+        label = best_cells(domain.blocks, len(domain.points), seeds, offsets)
     if domain.forbidden:
         points = np.unique(np.concatenate([points for points, _ in domain.forbidden]))
         value = domain.points[points] @ seeds.T + offsets
@@ -192,11 +210,12 @@ def measure(domain: Domain, seeds: np.ndarray, offsets: np.ndarray, label: np.nd
     moment = np.column_stack(
         [np.bincount(of, weights=size * domain.face_center[where, k], minlength=n_cells) for k in range(3)]
     )
+    total = np.bincount(of, weights=size, minlength=n_cells)
     i, j, flux = (np.concatenate(column) for column in zip(*border, strict=True))
     coupling = sparse.coo_matrix((flux, (i, j)), shape=(n_cells, n_cells)).tocsr()
     coupling = coupling + coupling.T
     laplacian = sparse.diags(np.asarray(coupling.sum(axis=1)).ravel()) - coupling
-    return Measure(mass, moment, laplacian, label)
+    return Measure(mass, moment, total, laplacian, label)
 
 
 def _flux(mass: np.ndarray, px: Any, py: Any, qx: Any, qy: Any, slope_x: np.ndarray, slope_y: np.ndarray) -> np.ndarray:

@@ -3,14 +3,15 @@
     area_error_mean, area_error_max   |area - target| / target over components with a place (on pial)
     n_parcels, n_missing              components with a place that have faces, and that have none
     connected_share                   share of parcels whose faces hang together across edges
-    isoperimetric_median, _min        A (4 pi - A) / P^2 of a parcel on the unit sphere: 1 for a disk
+    isoperimetric_median, _min        A (4 pi - A) / P^2 of a parcel on the unit sphere, or on a body as large as that
+                                      sphere: 1 for a disk
     faces_min                         faces of the smallest parcel
-    depth_spearman, _left, _right     rank correlation of layer and y of the sphere centroid; embedding and unembedding
-                                      left out; NaN where it is not defined
+    depth_spearman, _left, _right     rank correlation of layer and y of the sphere centroid; embedding, unembedding and
+                                      bodies beside the cortex left out; NaN where it is not defined
     border_roughness                  length of all borders between parcels, on the unit sphere, over that of the same
                                       borders smoothed (`borders`): 1 where nothing is jagged
     trustworthiness, knn_share        of the neighborhoods (k = 10, fewer if there are fewer components), features
-                                      against great-circle distance of sphere centroids, infinite between hemispheres;
+                                      against distance of sphere centroids, infinite between parts of the brain;
                                       knn_share is the share of a component's neighbors in one that are so in the other
     knn_overlap                       knn_share chance-corrected: 0 for random places, 1 for equal neighborhoods
     *_random                          the same after components were shuffled (mean of 5 draws): over all parcels, or,
@@ -47,13 +48,14 @@ def measure_quality(
     direction: np.ndarray,
     faces: np.ndarray,
     face_component: np.ndarray,
-    n_left_faces: int,
+    part_of_face: np.ndarray,
     area: np.ndarray,
     target_area: np.ndarray,
     embedding: np.ndarray | None,
     seed: int,
 ) -> dict[str, float]:
-    """All figures by name; `direction` float64 [v, 3] are the vertices on the unit sphere, not shifted apart.
+    """All figures by name; `direction` float64 [v, 3] are the vertices on the unit sphere, not shifted apart, or on a
+    body's smooth surface; `part_of_face` int [f] numbers the parts of the brain: 0 left, 1 right, 2 and on the bodies.
 
     `embedding` float64 [n, 3]: unit vectors, where the layout has one.
     """
@@ -62,9 +64,10 @@ def measure_quality(
     present = rows[n_faces[rows] > 0]
     error = np.abs(area[rows] - target_area[rows]) / target_area[rows]
     round_ = isoperimetric_quotient(direction, faces, face_component, len(components))[present]
-    centers = sphere_centers(direction, faces, face_component, len(components))[present]
-    left = np.bincount(face_component[:n_left_faces][face_component[:n_left_faces] >= 0], minlength=len(components))
-    on_left = left[present] > 0
+    part_of = np.full(len(components), -1)
+    part_of[face_component[face_component >= 0]] = part_of_face[face_component >= 0]
+    part = part_of[present]
+    centers = sphere_centers(direction, faces, face_component, len(components), part_of >= 2)[present]
     figures = {
         "n_parcels": float(len(present)),
         "n_missing": float(len(rows) - len(present)),
@@ -77,25 +80,25 @@ def measure_quality(
         "border_roughness": border_roughness(direction, faces, face_component),
     }
     layer = components.layer[present].astype(np.float64)
-    inner = layer >= 0
+    inner = (layer >= 0) & (part < 2)
     random = np.random.default_rng(seed)
-    kept = on_left if embedding is None else np.ones(len(present), dtype=bool)
+    kept = part if embedding is None else np.zeros(len(present), dtype=np.int64)
     draws = [_shuffled(kept, random) for _ in range(_N_DRAWS)]
-    for suffix, chosen in (("", inner), ("_left", inner & on_left), ("_right", inner & ~on_left)):
+    for suffix, chosen in (("", inner), ("_left", inner & (part == 0)), ("_right", inner & (part == 1))):
         figures[f"depth_spearman{suffix}"] = spearman(layer[chosen], centers[chosen, 1])
     shuffled = [spearman(layer[draw][inner[draw]], centers[inner[draw], 1]) for draw in draws]
     figures["depth_spearman_random"] = float(np.mean(shuffled))
     anchors = np.sort(random.permutation(len(present))[:_MAX_ANCHORS])
     values = centered(features[present])
-    found = neighborhood_preservation(values, centers, on_left, anchors)
-    chance = np.mean([neighborhood_preservation(values[draw], centers, on_left, anchors) for draw in draws], axis=0)
+    found = neighborhood_preservation(values, centers, part, anchors)
+    chance = np.mean([neighborhood_preservation(values[draw], centers, part, anchors) for draw in draws], axis=0)
     for name, value, baseline in zip(("trustworthiness", "knn_overlap"), found, chance, strict=True):
         figures[name], figures[f"{name}_random"] = float(value), float(baseline)
     by_chance = _neighbors_of(len(present)) / max(len(present) - 1, 1)
     for suffix, value in (("", found[1]), ("_random", chance[1])):
         figures[f"knn_share{suffix}"] = float(by_chance + (1 - by_chance) * value)
     if embedding is not None:
-        everywhere = np.ones(len(present), dtype=bool)
+        everywhere = np.zeros(len(present), dtype=np.int64)
         trust, overlap = neighborhood_preservation(values, embedding[present], everywhere, anchors)
         figures["trustworthiness_embedding"] = trust
         figures["knn_share_embedding"] = by_chance + (1 - by_chance) * overlap
@@ -108,11 +111,12 @@ def _neighbors_of(n: int) -> int:
     return min(N_NEIGHBORS, (n - 1) // 3)
 
 
-def _shuffled(on_left: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """int64 [k]: a permutation that keeps every component on its hemisphere."""
-    order = np.arange(len(on_left))
-    for side in (on_left, ~on_left):
-        order[side] = random.permutation(order[side])
+def _shuffled(part: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """int64 [k]: a permutation that keeps every component on its part of the brain, int [k]."""
+    order = np.arange(len(part))
+    for one in np.unique(part):
+        inside = part == one
+        order[inside] = random.permutation(order[inside])
     return order
 
 
@@ -154,15 +158,23 @@ def isoperimetric_quotient(
 
 
 def sphere_centers(
-    direction: np.ndarray, faces: np.ndarray, face_component: np.ndarray, n_components: int
+    direction: np.ndarray,
+    faces: np.ndarray,
+    face_component: np.ndarray,
+    n_components: int,
+    on_body: np.ndarray | None = None,
 ) -> np.ndarray:
-    """float64 [n, 3]: unit vectors to the centroids of the parcels on the sphere; NaN for one without faces."""
+    """float64 [n, 3]: unit vectors to the centroids of the parcels on the sphere, or the centroids themselves of the
+    components `on_body`, bool [n]; NaN for one without faces."""
     placed = face_component >= 0
     row, size = face_component[placed], triangle_areas(direction, faces)[placed]
     middle = direction[faces[placed]].mean(axis=1)
     moment = np.column_stack([np.bincount(row, size * middle[:, k], n_components) for k in range(3)])
+    scale = np.linalg.norm(moment, axis=1)
+    if on_body is not None:
+        scale = np.where(on_body, np.bincount(row, size, n_components), scale)
     with np.errstate(invalid="ignore"):
-        return moment / np.linalg.norm(moment, axis=1, keepdims=True)
+        return moment / scale[:, None]
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float:
@@ -181,12 +193,12 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def neighborhood_preservation(
-    values: np.ndarray, centers: np.ndarray, on_left: np.ndarray, anchors: np.ndarray
+    values: np.ndarray, centers: np.ndarray, part: np.ndarray, anchors: np.ndarray
 ) -> tuple[float, float]:
     """Trustworthiness and chance-corrected overlap of neighborhoods, over the components number `anchors`.
 
-    values float64 [k, d] features, centers float64 [k, 3] unit vectors. Neighbors on the cortex are those
-    of the own hemisphere only; a component with fewer than N_NEIGHBORS there is compared over the fewer. NaN where
+    values float64 [k, d] features, centers float64 [k, 3], part int [k] (the part of the brain). Neighbors on the brain
+    are those of the own part only; a component with fewer than N_NEIGHBORS there is compared over the fewer. NaN where
     there are too few components for the question.
     """
     n = len(values)
@@ -195,15 +207,15 @@ def neighborhood_preservation(
         return float("nan"), float("nan")
     square = (values**2).sum(axis=1)
     feature = square[anchors, None] + square - 2 * values[anchors] @ values.T
-    angle = np.arccos(np.clip(centers[anchors] @ centers.T, -1, 1))
-    angle[on_left[anchors, None] != on_left] = np.inf
+    far = ((centers[anchors, None] - centers) ** 2).sum(axis=-1)
+    far[part[anchors, None] != part] = np.inf
     mine = np.arange(len(anchors))
-    feature[mine, anchors] = angle[mine, anchors] = np.inf
+    feature[mine, anchors] = far[mine, anchors] = np.inf
     order = np.argsort(feature, axis=1, kind="stable")
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.broadcast_to(np.arange(1, n + 1), order.shape), axis=1)
-    near = np.argsort(angle, axis=1, kind="stable")[:, :k]
-    counted = np.isfinite(np.take_along_axis(angle, near, axis=1))
+    near = np.argsort(far, axis=1, kind="stable")[:, :k]
+    counted = np.isfinite(np.take_along_axis(far, near, axis=1))
     near_rank = np.take_along_axis(rank, near, axis=1)
     penalty = np.where(counted, np.maximum(near_rank - k, 0), 0).sum()
     trust = 1 - 2 * penalty / (len(anchors) * k * (2 * n - 3 * k - 1))

@@ -11,6 +11,7 @@ import json
 import os
 import zipfile
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from nmri3d.files import written_whole
 if TYPE_CHECKING:
     from nmri3d.atlas.parcels import Atlas
 
-FORMAT = "nmri3d atlas 1"
+FORMAT = "nmri3d atlas 2"
 
 ARRAYS: dict[str, tuple[type, int]] = {
     "faces": (np.int32, 2),
@@ -32,6 +33,7 @@ ARRAYS: dict[str, tuple[type, int]] = {
     "curvature": (np.float32, 1),
     "target_area": (np.float64, 1),
     "area": (np.float64, 1),
+    "body_inner": (np.float32, 2),
 }
 """Arrays of an atlas, their types and dimensions."""
 
@@ -55,6 +57,7 @@ def save(atlas: Atlas, path: Path) -> Path:
         "n_left_faces": atlas.n_left_faces,
         "quality": dict(atlas.quality),
         "surfaces": list(atlas.surfaces),
+        "bodies": [asdict(body) for body in atlas.bodies],
     }
     arrays = {name: getattr(atlas, name) for name in ARRAYS}
     arrays |= {f"surface_{name}": points for name, points in atlas.surfaces.items()}
@@ -72,10 +75,13 @@ def load(path: Path) -> dict[str, Any]:
             meta = json.loads(str(file["meta"]))
             if meta["format"] != FORMAT:
                 raise InputError(f"{path.name} holds {meta['format']!r}, not {FORMAT!r}; build the atlas again")
+            from nmri3d.atlas.parcels import BodyRange  # which imports this file
+
             fields: dict[str, Any] = {name: file[name] for name in ARRAYS}
             fields["surfaces"] = {name: file[f"surface_{name}"] for name in meta["surfaces"]}
             fields["components"] = ComponentTable(**{name: file[f"component_{name}"] for name in _COLUMNS})
         fields |= {name: meta[name] for name in ("layout", "n_left_vertices", "n_left_faces", "quality")}
+        fields["bodies"] = tuple(BodyRange(**body) for body in meta["bodies"])
         _check(fields)
     except FileNotFoundError:
         raise InputError(f"there is no atlas file {path}") from None
@@ -108,6 +114,18 @@ def _check(fields: dict[str, Any]) -> None:
         and faces.max() < n_vertices
         and component.min() >= -1
         and component.max() < n
+        and _bodies_fit(fields, n_vertices, n_faces)
     )
     if not fits:
         raise ValueError("arrays of different lengths")
+
+
+def _bodies_fit(fields: dict[str, Any], n_vertices: int, n_faces: int) -> bool:
+    """Whether the bodies follow the right hemisphere, one after the other, and have as many inner points as vertices."""
+    bodies = fields["bodies"]
+    starts = [(fields["n_left_vertices"], fields["n_left_faces"])]
+    starts += [(body.first_vertex, body.first_face) for body in bodies]
+    ends = [*starts[1:], (n_vertices, n_faces)]
+    rising = all(first[0] <= after[0] and first[1] <= after[1] for first, after in zip(starts, ends, strict=True))
+    n_inner = n_vertices - bodies[0].first_vertex if bodies else 0
+    return rising and fields["body_inner"].shape == (n_inner, 3)

@@ -1,12 +1,12 @@
-"""Round cells of given areas: a centroidal power diagram, by optimal transport.
+"""Round cells of given areas on a sphere or another surface: a centroidal power diagram, by optimal transport.
 
 For fixed seeds, the offsets that give the cells the masses asked for are found by damped Newton steps, whose matrix is
 a sparse graph Laplacian over cells that touch (power.py). Seeds move to the centroids of their cells (Lloyd), which
-makes the cells round on the sphere. Where the masses differ much, cells start equal and grow apart in small steps, so
-that none is lost on the way. At the end cells are made whole (`pieces`), and fitted as such.
+makes the cells round. Where the masses differ much, cells start equal and grow apart in small steps, so that none is
+lost on the way. At the end cells are made whole (`pieces`), and fitted as such.
 
-Convention. Seeds are unit vectors float64 [k, 3], offsets float64 [k] (only their differences count), masses float64
-[k] in the unit of the domain.
+Convention. Seeds float64 [k, 3] are unit vectors where the domain is a sphere; offsets float64 [k] (only their
+differences count), masses float64 [k] in the unit of the domain.
 
 Sources: Aurenhammer, Hoffmann, Aronov 1998 (weights for given capacities); Kitagawa, Merigot, Thibert 2019 (damped
 Newton); de Goes et al. 2012 (centroids and capacities together).
@@ -19,13 +19,15 @@ from collections.abc import Iterable
 import numpy as np
 
 from nmri3d.atlas.pieces import forbid_fragments, whole_cells
-from nmri3d.atlas.power import Domain, Measure, measure, nearest_cell
+from nmri3d.atlas.power import Domain, Measure, measure, nearest_cell, plain_offsets
 
 _LOST = 0.05
 """A relative error of area that the last steps, with whose vertex is whose decided, could not mend."""
 _STEPS_FROM_NOTHING = 40
 _MAX_REPAIRS = 6
 _SHORTENINGS = 8
+_OVER_RELAXATION = 1.5
+"""Seeds go so many times as far as to the centroid: that comes to rest sooner."""
 _LEAST = 10
 """A cell may lose all but one in so many of its mass when seeds move; Newton gives it back."""
 
@@ -47,9 +49,9 @@ def _revive(domain: Domain, seeds: np.ndarray, offsets: np.ndarray, found: Measu
     """Offsets with those of empty cells raised until each owns the point nearest to its seed."""
     offsets = offsets.copy()
     for cell in np.flatnonzero(found.mass <= 0):
-        value = domain.points @ seeds[cell]
-        point = int(np.argmax(value))
-        offsets[cell] = (domain.points[point] @ seeds.T + offsets).max() - value[point] + 1e-6
+        point = int(np.argmin(((domain.points - seeds[cell]) ** 2).sum(axis=1)))
+        value = domain.points[point] @ seeds.T
+        offsets[cell] = (value + offsets).max() - value[cell] + 1e-6
     return offsets
 
 
@@ -104,7 +106,7 @@ def fit_offsets(
         if _error(found, target) < tolerance or repaired is None:
             break
         domain = repaired
-        last, new = _approach_again(domain, seeds, last, target, tolerance, max_steps, whole)
+        last, new = _approach(domain, seeds, last, target, tolerance, max_steps, whole)
         if _error(new, target) < _error(found, target):
             offsets, found = last, new
     for _ in range(max_steps if polish and (found.mass > 0).all() else 0):
@@ -129,7 +131,7 @@ def _approach_again(
     """As `_approach`, and from a plain Voronoi diagram where that leads nowhere."""
     offsets, found = _approach(domain, seeds, offsets, target, tolerance, max_steps, whole)
     if _error(found, target) > _LOST:
-        plain = _approach(domain, seeds, np.zeros(len(seeds)), target, tolerance, _STEPS_FROM_NOTHING, whole)
+        plain = _approach(domain, seeds, plain_offsets(seeds), target, tolerance, _STEPS_FROM_NOTHING, whole)
         if _error(plain[1], target) < _error(found, target):
             return plain
     return offsets, found
@@ -174,24 +176,27 @@ def relax(
     goals: Iterable[np.ndarray],
     *,
     fixed: np.ndarray,
-    over_relaxation: float = 1.5,
     max_newton_steps: int = 3,
     whole: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Seeds and offsets after one step a goal: seeds move to centroids, then offsets toward the goal's masses [k].
 
     `fixed` bool [k] marks seeds that stay where they are. Masses are met roughly; `fit_offsets` meets them exactly.
-    With `whole`, cells are of one piece (`whole_cells`), and a seed behind a slit comes to where its cell is.
+    With `whole`, cells are of one piece (`whole_cells`), and a seed behind a slit comes to where its cell is; seeds
+    then go no farther than to the centroid, and only steps that bring the masses closer are taken, since masses jump
+    with the pieces.
     """
+    reach = 1.0 if whole else _OVER_RELAXATION
     found = _measure(domain, seeds, offsets, whole)
     for goal in goals:
-        norm = np.linalg.norm(found.moment, axis=1, keepdims=True)
+        norm = np.linalg.norm(found.moment, axis=1, keepdims=True) if domain.on_sphere else found.size[:, None]
         center = np.where(norm > 0, found.moment / np.where(norm > 0, norm, 1.0), seeds)
-        move = np.where(fixed[:, None], 0.0, over_relaxation * (center - seeds))
+        move = np.where(fixed[:, None], 0.0, reach * (center - seeds))
         floor = np.minimum(found.mass, goal) / _LEAST
         for _ in range(_SHORTENINGS):
             trial = seeds + move
-            trial /= np.linalg.norm(trial, axis=1, keepdims=True)
+            if domain.on_sphere:
+                trial /= np.linalg.norm(trial, axis=1, keepdims=True)
             # With the value at its centroid kept, a cell whose seed moves stays where it is, to first order.
             kept = offsets - np.einsum("ck,ck->c", center, trial - seeds)
             new = _measure(domain, trial, kept, whole)
@@ -203,11 +208,14 @@ def relax(
             # turns reaches beyond those that it touches.
             move[lost | (found.laplacian[:, lost] != 0).toarray().any(axis=1)] /= 3
             move *= 0.8
+        else:
+            if whole:  # pieces hold each other where they are, and would the next time
+                break
         for _ in range(max_newton_steps):
             if (found.mass <= 0).any():
                 offsets = _revive(domain, seeds, offsets, found)
                 found = _measure(domain, seeds, offsets, whole)
-            better = _advance(domain, seeds, offsets, goal, found, must_improve=False, whole=whole)
+            better = _advance(domain, seeds, offsets, goal, found, must_improve=whole, whole=whole)
             if better is None:
                 break
             offsets, found = better

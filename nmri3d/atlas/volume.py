@@ -8,12 +8,13 @@ without a gap, and a voxel is cortex if its center lies in one. Where prisms of 
 in which the center lies nearer to the middle of the cortical thickness takes it. So that a ribbon thinner than a voxel
 has no holes either, every voxel that the surface half-way between white and pial passes through is cortex, too. What is
 inside the white surface and no cortex is white matter: winding number of the white surface about the voxel's center.
-Faces without a component (the medial wall) make no cortex.
+Faces without a component (the medial wall) make no cortex. The cerebellum and the hippocampi are cut into prisms as the
+cortex is, between their surface and its inner boundary, and take their voxels before the cortex does.
 
 Convention. RAS millimeters. Array axes run to the right, to the front and up; `affine` leads from indices to
 millimeters of voxel centers, and 0 mm is a voxel center on every axis. The image ends one voxel beyond the surfaces.
 
-Left out: drawing (scene/slices.py, scene/volume.py), files for other programs, subcortical structures: what fsaverage
+Left out: drawing (scene/slices.py, scene/volume.py), files for other programs, other subcortical structures: what fsaverage
 has inside its white surface is all called white matter.
 """
 
@@ -109,12 +110,12 @@ def component_points(atlas: Atlas) -> np.ndarray:
     """float32 [n, 3], mm: a point inside each component's cortex, half-way between white and pial at the center of its
     parcel; NaN where it has none. A crosshair goes there when the component is selected."""
     vertex = atlas.center_vertex
-    half_way = (atlas.surfaces["white"][vertex] + atlas.surfaces["pial"][vertex]) / 2
+    half_way = (atlas.inner_points[vertex] + atlas.surfaces["pial"][vertex]) / 2
     return np.where(vertex[:, None] >= 0, half_way, np.nan).astype(np.float32)
 
 
 def _build(atlas: Atlas, voxel: float) -> LabelVolume:
-    pial, white = (atlas.surfaces[name].astype(np.float64) for name in ("pial", "white"))
+    pial, white = (points.astype(np.float64) for points in (atlas.surfaces["pial"], atlas.inner_points))
     both = np.concatenate([pial, white])
     low = np.floor(both.min(axis=0) / voxel) - 1  # multiples of the voxel: 0 mm is a center
     shape = np.ceil(both.max(axis=0) / voxel).astype(int) + 2 - low.astype(int)
@@ -126,8 +127,10 @@ def _build(atlas: Atlas, voxel: float) -> LabelVolume:
     corners = np.sort(atlas.faces[placed], axis=1)
     labels = np.full(math.prod(size), -1, dtype=np.int32)
     voxel_of, prism, share = inside_tetrahedra(*_tetrahedra(corners, white, pial), size)
-    # Several prisms may claim a voxel: the one written last is the one in whose middle the center lies most.
-    order = np.lexsort((prism, -np.abs(share - 0.5), voxel_of))
+    # Several prisms may claim a voxel: the one written last is the one in whose middle the center lies most, and a body's
+    # before that of the cortex around it.
+    of_body = np.flatnonzero(placed)[prism // 3] >= atlas.n_cortex_faces
+    order = np.lexsort((prism, -np.abs(share - 0.5), of_body, voxel_of))
     labels[voxel_of[order]] = component[prism[order] // 3]
     half_way = ((white + pial) / 2)[corners]
     voxel_of, face, distance = through_triangles(half_way, size, labels < 0)
@@ -169,7 +172,7 @@ def _frozen(volume: LabelVolume) -> LabelVolume:
 
 def _identity(atlas: Atlas, voxel: float) -> str:
     digest = hashlib.sha256(repr((ALGORITHM, voxel, len(atlas.components))).encode())
-    for array in (atlas.faces, atlas.face_component, atlas.surfaces["pial"], atlas.surfaces["white"]):
+    for array in (atlas.faces, atlas.face_component, atlas.surfaces["pial"], atlas.inner_points):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:24]
 

@@ -37,6 +37,7 @@ from nmri3d.models.backend import Backend, Progress, no_progress
 from nmri3d.models.progress import part
 from nmri3d.models.provenance import provenance
 from nmri3d.models.recording import Recording
+from nmri3d.models.residual_backend import ResidualBackend, require_residual
 from nmri3d.perturbation.baselines import Baseline, baseline
 from nmri3d.perturbation.metric import LogitDifference
 from nmri3d.perturbation.paths import edge_effect, faithfulness
@@ -152,10 +153,11 @@ def faithfulness_report(
 ) -> FaithfulnessReport:
     """Measure every fast method against the exact one.
 
-    Takes some minutes for the default model on two cores. Raises InputError where no pair fits the model, and
-    whatever `progress` raises.
+    Takes some minutes for the default model on two cores. Raises InputError where no pair fits the model and for one without
+    a residual stream, and whatever `progress` raises.
     """
     started = time.perf_counter()
+    whole = require_residual(model, "edges")
     fitting, left_out = _fitting(model, prompts)
     rows: list[Agreement] = []
     circuits: list[Circuits] = []
@@ -165,7 +167,7 @@ def faithfulness_report(
         drawn: dict[str, list[tuple[int, float]]] = {}
         for pair in pairs:
             progress(done / total, f"{name}: {pair.clean}")
-            _measure(model, pair, found, drawn, part(progress, done / total, (done + 1) / total))
+            _measure(whole, pair, found, drawn, part(progress, done / total, (done + 1) / total))
             done += 1
         for key, figures in found.items():
             rows.append(Agreement(name, *key, *(tuple(column) for column in zip(*figures, strict=True))))
@@ -217,7 +219,7 @@ def _fitting(
 
 
 def _measure(
-    model: Backend,
+    model: ResidualBackend,
     pair: PromptPair,
     found: dict[tuple[str, str, str, str], list[tuple[float, ...]]],
     drawn: dict[str, list[tuple[int, float]]],
@@ -278,7 +280,7 @@ def _scores_of(tracts: Tracts, edges: Sequence[tuple[int, int, str]]) -> np.ndar
 
 
 def _circuit(
-    model: Backend, recording: Recording, chosen: Baseline, metric: LogitDifference, tracts: Tracts
+    model: ResidualBackend, recording: Recording, chosen: Baseline, metric: LogitDifference, tracts: Tracts
 ) -> tuple[int, float]:
     circuit = tracts.pruned(SHARE)
     return len(circuit), faithfulness(model, recording, chosen, metric, circuit)[0]

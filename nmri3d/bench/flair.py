@@ -31,7 +31,9 @@ from nmri3d.bench.questions import CATEGORIES, QUESTIONS, Question, continues_wi
 from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, no_progress
 from nmri3d.models.progress import part
-from nmri3d.scans.flair import FlairConfig, scan_flair
+from nmri3d.models.residual_backend import require_residual
+from nmri3d.scans.flair import scan_flair
+from nmri3d.scans.flair_config import FlairConfig
 from nmri3d.template.access import template_of
 
 SCORES = ("FLAIR", "final entropy", "1 - max probability")
@@ -157,7 +159,11 @@ def verdict(name: str, estimate: Estimate) -> str:
 def evaluate(
     model: Backend, progress: Progress = no_progress, *, questions: Sequence[Question] = QUESTIONS
 ) -> FlairEvaluation:
-    """Run every question and score its answer. The template is built first where there is none."""
+    """Run every question and score its answer. The template is built first where there is none.
+
+    Raises InputError for a model without a logit lens.
+    """
+    require_residual(model, "lens")
     template = template_of(model, progress=part(progress, 0.0, 0.3))
     ask = part(progress, 0.3, 1.0)
     answers, left_out = [], []

@@ -26,6 +26,7 @@ import torch
 
 from nmri3d.models.backend import Backend, Progress, Stimulus, no_progress
 from nmri3d.models.progress import part
+from nmri3d.models.residual_backend import require_residual
 from nmri3d.perturbation import Edit, ablate_all, perturb, trace
 from nmri3d.perturbation.edits import site_edits
 from nmri3d.results import Heatmap
@@ -234,7 +235,8 @@ def _metric_and_direct_effects(
 ) -> tuple[float, np.ndarray]:
     """Logit difference at the last position, and each component's direct effect on it through the clean final norm."""
     tokens = torch.tensor([model.token_id(answer) for answer in answers])
-    readout = model.direct_logits(model.record(stimulus), tokens, -1)
+    whole = require_residual(model, "dla")
+    readout = whole.direct_logits(whole.record(stimulus), tokens, -1)
     direction = (readout.directions[0] - readout.directions[1]).float().cpu().numpy()
     plan = model.write_plan("whole", frozenset(range(model.info.n_layers)))
     heads = {f"blocks.{layer}.attn.writes": layer for layer in range(model.info.n_layers)}

@@ -1,5 +1,5 @@
 """The command line: `nmri3d serve | scan | perturb | trace | sweep | lens | generate | bench | screenshot |
-movie | export | …`.
+movie | export | phantom | calibrate | …`.
 
 Convention. Exit codes: 0 done, 1 failed, 2 bad usage. `--json` where a command prints data. Nothing heavy is imported
 before a command needs it.
@@ -15,11 +15,11 @@ from typing import Annotated
 import typer
 
 from nmri3d import __version__
-from nmri3d.cli import machine, measuring, scanning, sessions, taking
+from nmri3d.cli import machine, measuring, phantoms, scanning, sessions, taking
 from nmri3d.cli.common import app
 from nmri3d.errors import InputError, Nmri3dError
 
-__all__ = ["app", "machine", "main", "measuring", "scanning", "sessions", "taking"]
+__all__ = ["app", "machine", "main", "measuring", "phantoms", "scanning", "sessions", "taking"]
 
 
 def main() -> None:

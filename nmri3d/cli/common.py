@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 
 ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="smollm2-135m, a Hugging Face id, a folder or a .gguf file.")
+    str, typer.Option("--model", "-m", help="smollm2-135m, a Hugging Face id, a folder, a .gguf file, or phantom:NAME.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]

@@ -189,10 +189,10 @@ def atlas(
 
 @app.command()
 def models(as_json: JsonOption = False) -> None:
-    """List the models that are known by name, and which of them are on this disk."""
-    from nmri3d.models import catalog
+    """List the models that are known by name, phantoms among them, and which of them are on this disk."""
+    from nmri3d.service.catalog import offered_models
 
-    entries = catalog()
+    entries = offered_models()
     if as_json:
         names = ("model_id", "title", "family", "n_params", "download_bytes", "memory_bytes", "cached", "gated", "note")
         print(json.dumps([{name: getattr(entry, name) for name in names} for entry in entries], indent=1))

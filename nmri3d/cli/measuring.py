@@ -79,7 +79,7 @@ def perturb(
         from nmri3d.perturbation import perturb as run
 
         loaded = load_model(model, device, dtype, revision, backend, progress)
-        result = run(loaded, prompt, edits, k=max(top, 5), progress=progress)
+        result = run(loaded, prompt, edits, k=min(max(top, 5), max(loaded.info.d_vocab, 5)), progress=progress)
     _save(result, out)
     print(json.dumps(comparison_json(result)) if as_json else comparison_text(result, top))
 

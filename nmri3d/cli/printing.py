@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nmri3d.cli.common import json_list
 
 if TYPE_CHECKING:
-    from nmri3d.results import Comparison, Heatmap, Sweep
+    from nmri3d.results import Comparison, Heatmap, Prediction, Sweep
 
 
 def comparison_json(result: Comparison) -> dict[str, Any]:
@@ -39,18 +39,26 @@ def comparison_text(result: Comparison, top: int) -> str:
 
     lines = [f"{'before':<32}after"]
     for one, other in list(zip(result.before, result.after, strict=True))[:top]:
-        left = f"{one.token!r} {one.probability:.3f}"
-        lines.append(f"  {left:<30}{other.token!r} {other.probability:.3f}")
-    lines.append(f"logit of {result.token.token!r}: {result.logit_before:.4f} to {result.logit_after:.4f} "
-                 f"({result.logit_diff:+.4f})")  # fmt: skip
-    lines.append(f"KL(before || after): {result.kl:.6g} nats")
+        lines.append(f"  {_answer(one):<30}{_answer(other)}")
+    name = repr(result.token.token) if result.outputs == "logits" else result.token.token
+    lines.append(f"{'logit of ' if result.outputs == 'logits' else ''}{name}: {result.logit_before:.4f} to "
+                 f"{result.logit_after:.4f} ({result.logit_diff:+.4f})")  # fmt: skip
+    if result.kl is not None:
+        lines.append(f"KL(before || after): {result.kl:.6g} nats")
     lines.append(f"most affected components, change of the {result.units} where it is largest")
     change = np.nan_to_num(result.change)
     for row in result.ranked(top).tolist():
         step = int(np.abs(change[:, row]).argmax())
         name = result.components.ids[row]
-        lines.append(f"  {name:<28} {change[step, row]:>+14,.6g}   at token {step} {result.tokens[step]!r}")
+        lines.append(
+            f"  {name:<28} {change[step, row]:>+14,.6g}   at {result.step_axis} {step} {result.tokens[step]!r}"
+        )
     return "\n".join(lines)
+
+
+def _answer(one: Prediction) -> str:
+    """A candidate with its probability, or a signal with its value."""
+    return f"{one.token} {one.logit:.6g}" if one.probability is None else f"{one.token!r} {one.probability:.3f}"
 
 
 def heatmap_json(result: Heatmap) -> dict[str, Any]:

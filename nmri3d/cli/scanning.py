@@ -45,7 +45,9 @@ MethodOption = Annotated[
 EffectOption = Annotated[
     str | None, typer.Option(help="DTI: what replaces a write: patch (from --corrupt), mean or zero.")
 ]
-EdgesOption = Annotated[str, typer.Option(help="DTI: eap, eap-ig or none.")]
+EdgesOption = Annotated[
+    str | None, typer.Option(help="DTI: eap, eap-ig or none; by default eap, none where there is no residual stream.")
+]
 
 
 @app.command()
@@ -66,7 +68,7 @@ def scan(
     at: AtOption = -1,
     method: MethodOption = "auto",
     effect: EffectOption = None,
-    edges: EdgesOption = "eap",
+    edges: EdgesOption = None,
     share: Annotated[float, typer.Option(help="DTI: share of the total |score| that the listed edges carry.")] = 0.5,
     top: Annotated[int, typer.Option(min=1, help="How many components to list.")] = 12,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Save the scan (.npz), for nmri3d.open_scan.")] = None,
@@ -96,7 +98,13 @@ def scan(
 
 
 def circuit_options(
-    corrupt: str | None, target: str | None, foil: str | None, at: int, method: str, effect: str | None, edges: str
+    corrupt: str | None,
+    target: str | None,
+    foil: str | None,
+    at: int,
+    method: str,
+    effect: str | None,
+    edges: str | None,
 ) -> dict[str, Any]:
     """Options of a DTI scan, as nmri3d.scan takes them."""
     return {
@@ -160,17 +168,17 @@ def _tracts_json(result: Scan) -> dict[str, Any]:
 
 
 def _scan_text(result: Scan, top: int) -> str:
-    """The strongest components of a scan, as lines for people: their largest magnitude over the tokens, and where."""
+    """The strongest components of a scan, as lines for people: their largest magnitude over the steps, and where."""
     import numpy as np
 
     magnitude = np.where(np.isfinite(result.values), np.abs(result.values), -1.0)
     best = magnitude.max(axis=0)
     lines = [f"{result.mode} of {result.provenance.model_id}, {result.units}"]
     if result.tokens:
-        lines.append("tokens: " + " | ".join(repr(token)[1:-1] for token in result.tokens))
+        lines.append(f"{result.step_axis}s: " + " | ".join(repr(token)[1:-1] for token in result.tokens))
     for row in np.argsort(-best, kind="stable")[:top].tolist():
         step = int(magnitude[:, row].argmax())
-        where = f"   at token {step} {result.tokens[step]!r}" if result.tokens else ""
+        where = f"   at {result.step_axis} {step} {result.tokens[step]!r}" if result.tokens else ""
         value = result.values[step, row].item()
         number = f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
         lines.append(f"  {result.components.ids[row]:<28} {number:>14}{where}")

@@ -1,7 +1,8 @@
 """What a scene shows, as plain arrays: the shapes that a 3D file or a web page is made of.
 
 Convention. Points are mm in RAS. A shape is colored by its texture, by a color a point, or by one color; 8-bit sRGB.
-The texture's row 0 is at v = 0. The cortex comes as a shape for each hemisphere, of the faces that it draws; they share
+The texture's row 0 is at v = 0. The cortex comes as a shape for each hemisphere, of the faces that it draws, and so do
+the bodies beside it; they share
 one texture.
 
 Left out: file formats (glb.py, web_page.py), cameras and lights.
@@ -35,6 +36,7 @@ class Shape:
     component            int32 [n], row of the component table, -1 for none; or None
     lit                  whether light falls on it
     translucent          whether something is seen through it
+    glass                whether something would be seen through it, were the cortex of glass
     material             ambient, diffuse, specular share of the light, and the power of the last
     """
 
@@ -49,6 +51,7 @@ class Shape:
     component: np.ndarray | None = None
     lit: bool = True
     translucent: bool = False
+    glass: bool = True
     material: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 1.0)
 
 
@@ -71,10 +74,11 @@ def drawn_shapes(scene: BrainScene, *, both: bool = False) -> Shapes:
 
 
 def mark_shapes(scene: BrainScene) -> Shapes:
-    """All visible shapes but the cortex: borders, glow, tubes, and what else has triangles."""
+    """All visible shapes but cortex and bodies: borders, glow, tubes, and what else has triangles."""
+    painted = [scene.actor] + ([] if scene.bodies is None else [scene.bodies.actor])
     shapes, textures = [], {}
     for name, actor in scene.plotter.renderer.actors.items():
-        if actor is scene.actor or not actor.GetVisibility() or not hasattr(actor, "GetMapper"):
+        if actor in painted or not actor.GetVisibility() or not hasattr(actor, "GetMapper"):
             continue
         shape, texture = _shape_of(str(name), actor)
         if shape is not None:
@@ -90,27 +94,31 @@ def cortex_texture(scene: BrainScene) -> np.ndarray:
 
 
 def cortex_shapes(scene: BrainScene) -> list[Shape]:
-    """The hemispheres as the scene draws them, left first; each with the points of its own faces only."""
+    """The hemispheres as the scene draws them, left first, then the bodies; each with the points of its own faces only."""
     data = scene.mesh.GetPointData()
     points = np.asarray(scene.mesh.points, dtype=np.float32)
     normals, coordinates = vtk_to_numpy(data.GetNormals()), vtk_to_numpy(data.GetTCoords())
-    drawn = vtk_to_numpy(scene.mesh.GetPolys().GetConnectivityArray()).reshape(-1, 3)
-    is_left = scene.vertex_of_split[drawn[:, 0]] < scene.atlas.n_left_vertices
+    shown = scene.drawn_faces
+    starts = [0, scene.atlas.n_left_faces, *(body.first_face for body in scene.atlas.bodies), len(scene.split_faces)]
+    names = ("cortex left", "cortex right", *(body.name for body in scene.atlas.bodies))
     result = []
-    for name, faces in (("left", drawn[is_left]), ("right", drawn[~is_left])):
+    for number, name in enumerate(names):
+        faces = scene.split_faces[shown[(shown >= starts[number]) & (shown < starts[number + 1])]]
         if not len(faces):
             continue
+        of_cortex = number < 2
         used, triangles = np.unique(faces, return_inverse=True)
         result.append(
             Shape(
-                name=f"cortex {name}",
+                name=name,
                 points=points[used],
                 normals=np.asarray(normals[used], dtype=np.float32),
                 triangles=triangles.reshape(-1, 3).astype(np.uint32),
                 texture_coordinates=np.asarray(coordinates[used], dtype=np.float32),
                 texture="cortex",
                 component=scene.component_of_split[used].astype(np.int32),
-                translucent=scene.is_glass,
+                translucent=scene.is_glass and of_cortex,
+                glass=of_cortex,
                 material=_material(scene.actor.GetProperty()),
             )
         )

@@ -120,9 +120,10 @@ def anatomy_part(scene: BrainScene) -> dict[str, Any]:
 
 def paint_part(scene: BrainScene, scan: Scan, step: int, display: DisplayRange, colors: ColorMap) -> dict[str, Any]:
     """All steps of a scan, painted, and what is written around the brain; the scene must show the scan."""
+    translucent = scan.tracts is not None or scene.hides_bodies
     frames = []
     for values in scan.values:
-        glass = strengths(values, display) if scan.tracts is not None else None
+        glass = strengths(values, display) if translucent else None
         frames.append(texture_image(component_colors(values, display, colors), scene.layout, glass))
     tokens, marked = shown_tokens(scan, step)
     left, right = header_texts(scan, scene.surface or "morph")
@@ -132,7 +133,7 @@ def paint_part(scene: BrainScene, scan: Scan, step: int, display: DisplayRange, 
     suffix = ", log scale" if display.scale == "log" else ""
     cortical = scan.components.cortical
     part = {
-        "frames": _frames(scene, np.stack(frames), translucent=scan.tracts is not None),
+        "frames": _frames(scene, np.stack(frames), translucent=translucent),
         "values": _array(scan.values, "f4"),
         "measured": True,
         "components": list(scan.components.ids),
@@ -182,6 +183,7 @@ def _shape(shape: Shape) -> dict[str, Any]:
         "component": None if shape.component is None else _array(shape.component, "i4"),
         "lit": shape.lit,
         "translucent": shape.translucent,
+        "glass": shape.glass,
         "material": list(shape.material),
     }
 

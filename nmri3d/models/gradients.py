@@ -83,8 +83,9 @@ def stream_gradients_by_block(modules: ModuleMap, recording: Recording, metric: 
                 out = attention_write(block, x[None], arguments)[0] + mlp_write(block, x[None])[0]
                 gradient = gradient + torch.autograd.grad(out, x, gradient)[0]
             else:
-                x = recording.at(2 * layer + 1).detach().requires_grad_()
-                gradient = gradient + torch.autograd.grad(mlp_write(block, x[None])[0], x, gradient)[0]
+                if block.mlp is not None:
+                    x = recording.at(2 * layer + 1).detach().requires_grad_()
+                    gradient = gradient + torch.autograd.grad(mlp_write(block, x[None])[0], x, gradient)[0]
                 gradients[2 * layer + 1] = gradient
                 x = recording.at(2 * layer).detach().requires_grad_()
                 gradient = gradient + torch.autograd.grad(attention_write(block, x[None], arguments)[0], x, gradient)[0]

@@ -85,8 +85,9 @@ def require_known_blocks(
                     attention_write(block, x[None], recording.arguments[layer])[0],
                     recording.attention[layer],
                 ),
-                "MLP": (mlp_write(block, middle[None])[0], recording.mlps[layer]),
             }
+            if block.mlp is not None:
+                found["MLP"] = (mlp_write(block, middle[None])[0], recording.mlps[layer])
             if projections is not None:
                 values = _values(block, x, projections[layer][2])
                 found["value projection"] = (values, recording.values[layer])

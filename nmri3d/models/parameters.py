@@ -39,7 +39,8 @@ def component_table(hf_model: nn.Module, modules: ModuleMap, n_heads: int) -> Co
         rows += [("head", layer, head, n) for head, n in enumerate(_largest_remainder(shared, n_heads))]
         if n_bias:
             rows.append(("attn_bias", layer, -1, n_bias))
-        rows.append(("mlp", layer, -1, count(block.norm_before_mlp, block.mlp, block.norm_after_mlp)))
+        if block.mlp is not None:
+            rows.append(("mlp", layer, -1, count(block.norm_before_mlp, block.mlp, block.norm_after_mlp)))
     rows.append(("unembed", -1, -1, count(modules.final_norm, modules.unembed)))
 
     stray = [name for name, parameter in hf_model.named_parameters() if id(parameter) not in owned]
@@ -53,12 +54,14 @@ def component_table(hf_model: nn.Module, modules: ModuleMap, n_heads: int) -> Co
 
 
 def neuron_table(modules: ModuleMap, d_model: int) -> ComponentTable:
-    """The table of all MLP neurons: layer by layer, a row each.
+    """The table of all MLP neurons: layer by layer, a row each; empty where no block has an MLP.
 
     A neuron owns its columns of the input (and gate) matrices, their biases, and its row of the output matrix.
     """
-    layers, indices, n_params = [], [], []
+    layers, indices, n_params = [np.empty(0, int)], [np.empty(0, int)], [np.empty(0, int)]
     for layer, block in enumerate(modules.blocks):
+        if block.mlp is None or block.mlp_out is None:
+            continue
         bias = bias_of(block.mlp_out)
         d_mlp = weight_of(block.mlp_out).numel() // d_model
         total = sum(parameter.numel() for parameter in block.mlp.parameters())

@@ -1,8 +1,9 @@
 """One clean pass, kept: what a replay needs to start anywhere in the network instead of at its beginning.
 
 Convention. The residual stream passes `2 * n_layers + 1` points: `2 l` enters block l, `2 l + 1` lies between its
-attention and its MLP (absent in parallel blocks, where both read point `2 l`), `2 n_layers` enters the final norm. A write
-joins the stream at one point; adding to the stream there is the same as changing the write.
+attention and its MLP (absent in parallel blocks, where both read point `2 l`; the same as `2 l + 2` in a block without an
+MLP), `2 n_layers` enters the final norm. A write joins the stream at one point; adding to the stream there is the same as
+changing the write.
 
 Left out: attention patterns and neuron activations, which are read by an ordinary pass when somebody asks.
 """
@@ -27,7 +28,7 @@ class Recording:
     keys       post-rotary keys [kv_heads, T, d_head] of each layer; values likewise
     heads      input of each output projection, [T, heads, d_head]
     attention  what each attention writes, heads and bias together, [T, d_model]
-    mlps       what each MLP writes, [T, d_model]
+    mlps       what each MLP writes, [T, d_model]; zeros in a block without one
     scales     frozen scale [T] of each attention post-norm, None where there is none
     arguments  keyword arguments that the model gave to each attention module
     """
@@ -128,12 +129,24 @@ def recording_taps(modules: ModuleMap, outputs: list[OutputWeights]) -> tuple[Re
     taps = [Tap(modules.final_norm, "input", _keep(kept.stream, 2 * n_layers))]
     for layer, block in enumerate(modules.blocks):
         taps.append(Tap(block.block, "input", _keep(kept.stream, 2 * layer)))
-        if not modules.parallel:
-            taps.append(Tap(block.norm_before_mlp or block.mlp, "input", _keep(kept.stream, 2 * layer + 1)))
         taps += _attention_taps(kept, layer, block, outputs[layer])
         taps.append(Tap(block.norm_after_attn or block.attn_out, "output", _keep(kept.attention, layer)))
+        if block.mlp is None or block.mlp_out is None:
+            after = modules.blocks[layer + 1].block if layer + 1 < n_layers else modules.final_norm
+            taps.append(Tap(after, "input", _without_mlp(kept, layer)))
+            continue
+        if not modules.parallel:
+            taps.append(Tap(block.norm_before_mlp or block.mlp, "input", _keep(kept.stream, 2 * layer + 1)))
         taps.append(Tap(block.norm_after_mlp or block.mlp_out, "output", _keep(kept.mlps, layer)))
     return kept, taps
+
+
+def _without_mlp(kept: Recording, layer: int) -> Act:
+    def keep(passing: torch.Tensor) -> None:
+        kept.stream[2 * layer + 1] = passing
+        kept.mlps[layer] = torch.zeros_like(passing)
+
+    return keep
 
 
 def _keep(place: list[Any], index: int) -> Act:

@@ -4,6 +4,8 @@ TransformerLens' architecture adapter tells, for each family, which Hugging Face
 The hooks are then put on the plain Hugging Face modules: numbers are Hugging Face's own, and a pass costs no more than
 its hooks. `TransformerBridge` itself replaces modules and slows the forward pass, so it is built beside the model.
 
+A network of attention alone says so (`attention_only` among its paths); its blocks have no MLP and no sites of one.
+
 Left out: mixtures of experts, state-space blocks and encoder-decoders, which have no `attn.o` and `mlp.out` in each
 block; they are refused by name.
 """
@@ -19,8 +21,11 @@ from torch import nn
 
 from nmri3d.errors import UnsupportedModelError
 
-REQUIRED = ("embed", "blocks", "blocks.attn", "blocks.attn.o", "blocks.mlp", "blocks.mlp.out", "ln_final", "unembed")
+REQUIRED = ("embed", "blocks", "blocks.attn", "blocks.attn.o", "ln_final", "unembed")
 """Parts without which a model cannot be scanned."""
+
+REQUIRED_OF_MLP = ("blocks.mlp", "blocks.mlp.out")
+"""The same of a model that has not said that it is of attention alone."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,8 @@ class Block:
     attn_out: nn.Module
     norm_after_attn: nn.Module | None
     norm_before_mlp: nn.Module | None
-    mlp: nn.Module
-    mlp_out: nn.Module
+    mlp: nn.Module | None
+    mlp_out: nn.Module | None
     norm_after_mlp: nn.Module | None
 
 
@@ -98,7 +103,8 @@ def module_map(hf_model: nn.Module, paths: Mapping[str, str]) -> ModuleMap:
     Raises UnsupportedModelError, naming what is missing, for an architecture without these parts in every block.
     """
     architecture = type(hf_model).__name__
-    missing = [role for role in REQUIRED if role not in paths]
+    attention_only = paths.get("attention_only") == "yes"
+    missing = [role for role in (*REQUIRED, *(() if attention_only else REQUIRED_OF_MLP)) if role not in paths]
     if missing:
         raise UnsupportedModelError(
             f"{architecture} has no {', '.join(missing)}; nmri3d scans decoder-only transformers with attention and an "
@@ -121,7 +127,7 @@ def module_map(hf_model: nn.Module, paths: Mapping[str, str]) -> ModuleMap:
     before_mlp = "blocks.ln1" if paths["parallel"] == "yes" and "blocks.ln2" not in paths else "blocks.ln2"
     blocks = []
     for block in find(hf_model, "blocks").children():
-        attn, mlp = find(block, "blocks.attn"), find(block, "blocks.mlp")
+        attn, mlp = find(block, "blocks.attn"), None if attention_only else find(block, "blocks.mlp")
         blocks.append(
             Block(
                 block=block,
@@ -129,10 +135,10 @@ def module_map(hf_model: nn.Module, paths: Mapping[str, str]) -> ModuleMap:
                 attn=attn,
                 attn_out=find(attn, "blocks.attn.o"),
                 norm_after_attn=optional(block, "blocks.ln1_post"),
-                norm_before_mlp=optional(block, before_mlp),
+                norm_before_mlp=None if mlp is None else optional(block, before_mlp),
                 mlp=mlp,
-                mlp_out=find(mlp, "blocks.mlp.out"),
-                norm_after_mlp=optional(block, "blocks.ln2_post"),
+                mlp_out=None if mlp is None else find(mlp, "blocks.mlp.out"),
+                norm_after_mlp=None if mlp is None else optional(block, "blocks.ln2_post"),
             )
         )
     return ModuleMap(
@@ -158,8 +164,9 @@ def sites(modules: ModuleMap, n_heads: int) -> dict[str, Site]:
         found[f"{name}.attn.hook_z"] = Site(block.attn_out, "input", n_heads, layer)
         found[f"{name}.attn.writes"] = Site(block.attn_out, "writes", layer=layer, post_norm=norm)
         found[f"{name}.hook_attn_out"] = Site(norm or block.attn_out, "output", layer=layer)
-        found[f"{name}.mlp.hook_post"] = Site(block.mlp_out, "input", layer=layer)
-        found[f"{name}.hook_mlp_out"] = Site(block.norm_after_mlp or block.mlp_out, "output", layer=layer)
+        if block.mlp_out is not None:
+            found[f"{name}.mlp.hook_post"] = Site(block.mlp_out, "input", layer=layer)
+            found[f"{name}.hook_mlp_out"] = Site(block.norm_after_mlp or block.mlp_out, "output", layer=layer)
         if not modules.parallel:
             found[f"{name}.hook_resid_mid"] = Site(
                 norm or block.attn_out, "residual_after", layer=layer, block=block.block

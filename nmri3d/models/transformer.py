@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ import torch
 from nmri3d.errors import InputError
 from nmri3d.models.backend import (
     DirectReadout,
+    EditTarget,
     Metric,
     ModelInfo,
     Progress,
@@ -35,6 +36,7 @@ from nmri3d.models.blocks import mlp_write
 from nmri3d.models.checks import require_indices
 from nmri3d.models.circuit_features import circuit_features
 from nmri3d.models.composition import Composition, composition_scores
+from nmri3d.models.edit_targets import transformer_target
 from nmri3d.models.fingerprint import fingerprint
 from nmri3d.models.gradients import (
     GRAPH_BYTES,
@@ -72,12 +74,16 @@ if TYPE_CHECKING:
 
 
 class Transformer:
-    """A loaded language model. See `nmri3d.models.backend.Backend` for what each member means."""
+    """A loaded language model. See `Backend` and `ResidualBackend` for what each member means."""
 
     name: str
     step_axis = "token"
+    outputs: Literal["logits", "signal"] = "logits"
+    examples: tuple[str, ...] = ("The capital of France is",)
     metric = "logit of the target token minus logit of the foil"
     abilities = frozenset({"residual", "lens", "gradient"})
+    test_prompt = TEST_PROMPT
+    """What a model is checked with when it is loaded."""
 
     def __init__(
         self, checkpoint: Checkpoint, paths: Mapping[str, str], passes: Passes, *, progress: Progress = no_progress
@@ -103,6 +109,7 @@ class Transformer:
         self.neurons = neuron_table(self._modules, config.hidden_size)
         self.end_tokens = _end_tokens(self.hf_model, self.tokenizer)
         self.kinds = tuple(dict.fromkeys(self.components.kind.tolist()))
+        self.structures = ("cortex",) * len(self.components)
         progress(0.3, "checking that the components add up")
         error = self._check()
         progress(0.7, "taking the fingerprint of the weights")
@@ -163,6 +170,10 @@ class Transformer:
         labels = tuple(self.token_text(token) for token in ids.tolist())
         return Stimulus(text, ids, labels, np.asarray(encoded["special_tokens_mask"], dtype=bool))
 
+    def reference(self) -> Sequence[str]:
+        """None of its own: the shipped English text."""
+        return ()
+
     def token_text(self, token: int) -> str:
         """Text of one token id; see `nmri3d.models.token_labels`."""
         return token_label(self.tokenizer, token)
@@ -203,6 +214,10 @@ class Transformer:
             arguments = {"input_ids": self._ids(stimulus), "use_cache": False, "logits_to_keep": positions}
             self._passes.run(self.hf_model, arguments, taps)
             return Run(kept, found[0])
+
+    def target(self, component: str) -> EditTarget:
+        """Where an edit acts; see `nmri3d.models.edit_targets`."""
+        return transformer_target(self, component)
 
     def _require_sites(self, *names: str) -> None:
         for name in names:
@@ -266,6 +281,8 @@ class Transformer:
         """Rows of a layer and what each wrote, float32 [steps, rows, d_model]."""
         with torch.no_grad():
             attention = self._outputs[layer].rows(recording.heads[layer], recording.scales[layer])
+        if self._modules.blocks[layer].mlp is None:
+            return self.components.rows(layer=layer), attention
         writes = torch.cat([attention, wide(recording.mlps[layer])[:, None]], dim=1)
         return self.components.rows(layer=layer), writes
 
@@ -332,7 +349,7 @@ class Transformer:
         inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
         heads: Sequence[int],
     ) -> torch.Tensor:
-        """What some heads write when their inputs read other residuals; see `nmri3d.models.backend.Backend.reread`."""
+        """What some heads write when their inputs read other residuals; see `ResidualBackend.reread`."""
         with torch.no_grad():
             z = heads_of_readers(
                 self._modules.blocks[layer], self._projections[layer], recording.arguments[layer], inputs, heads
@@ -348,7 +365,7 @@ class Transformer:
         inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
         head: int,
     ) -> torch.Tensor:
-        """Change of an attention's write; see `nmri3d.models.backend.Backend.attention_moved`."""
+        """Change of an attention's write; see `ResidualBackend.attention_moved`."""
         block, recorded = self._modules.blocks[layer], recording.heads[layer]
         with torch.no_grad():
             z = heads_of_readers(block, self._projections[layer], recording.arguments[layer], inputs, [head])
@@ -418,6 +435,8 @@ class Transformer:
     def neuron_features(self, layer: int) -> np.ndarray:
         """float32 [d_mlp, features]; see `nmri3d.models.neuron_features`."""
         [layer] = require_indices("layer", [layer], self.info.n_layers, "this model")
+        if self._modules.blocks[layer].mlp is None:
+            raise InputError(f"{self.info.title} has no MLP in block {layer}, so there are no neurons to lay out")
         return neuron_features(self._mlp_weights(layer))
 
     def _attention_weights(self, layer: int) -> AttentionWeights:
@@ -452,8 +471,8 @@ class Transformer:
 
     def _test_run(self, reads: Mapping[str, Reducer], *, logits: Sequence[int] | None) -> Run:
         """A pass of the test prompt that reads the last residual, and what else is wanted."""
-        ids = np.asarray(self.tokenizer(TEST_PROMPT)["input_ids"], dtype=np.int64)
-        stimulus = Stimulus(TEST_PROMPT, ids, tuple(map(str, ids)), np.zeros(len(ids), bool))
+        ids = np.asarray(self.tokenizer(self.test_prompt)["input_ids"], dtype=np.int64)
+        stimulus = Stimulus(self.test_prompt, ids, tuple(map(str, ids)), np.zeros(len(ids), bool))
         return self.run(stimulus, {**reads, "hook_resid_final": lambda residual: residual}, logits=logits)
 
 

@@ -68,6 +68,8 @@ def mlp_weights(block: Block, d_model: int) -> dict[str, torch.Tensor]:
 
     Raises UnsupportedModelError for an MLP that is not one matrix in, or two of which one gates, and one out.
     """
+    assert block.mlp is not None
+    assert block.mlp_out is not None
     w_out = by_input(block.mlp_out)
     d_mlp = w_out.shape[0]
     reading = {

@@ -115,7 +115,8 @@ def write_plan(
     for layer in layers:
         name = f"blocks.{layer}"
         reads[f"{name}.attn.hook_z"] = _head_reducer(outputs[layer], reduction, reduce)
-        reads[f"{name}.hook_mlp_out"] = reduce
+        if modules.blocks[layer].mlp is not None:
+            reads[f"{name}.hook_mlp_out"] = reduce
         if modules.blocks[layer].norm_after_attn is not None:
             reads[f"{name}.attn.post_norm_scale"] = lambda scale: scale
 
@@ -135,7 +136,8 @@ def write_plan(
             values[:, components.rows("head", layer)] = heads.cpu()
             if reduced_bias is not None:
                 values[:, components.rows("attn_bias", layer)[0]] = reduced_bias.cpu()
-            values[:, components.rows("mlp", layer)[0]] = run.reads[f"blocks.{layer}.hook_mlp_out"].cpu()
+            if modules.blocks[layer].mlp is not None:
+                values[:, components.rows("mlp", layer)[0]] = run.reads[f"blocks.{layer}.hook_mlp_out"].cpu()
         return values.numpy()
 
     return TransformerWritePlan(reads, collect)

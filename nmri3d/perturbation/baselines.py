@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 
 from nmri3d.errors import InputError
-from nmri3d.models.backend import Backend, Progress, Stimulus, no_progress
+from nmri3d.models.backend import Progress, Stimulus, no_progress
 from nmri3d.models.recording import Recording
+from nmri3d.models.residual_backend import ResidualBackend
 from nmri3d.perturbation.metric import require_same_length
 
 EFFECTS = ("zero", "mean", "patch")
@@ -26,12 +27,12 @@ class Baseline:
     recording: Recording | None = None
     mean: torch.Tensor | None = None
 
-    def layer(self, model: Backend, layer: int, writes: torch.Tensor) -> torch.Tensor:
+    def layer(self, model: ResidualBackend, layer: int, writes: torch.Tensor) -> torch.Tensor:
         """Replacements of a layer's rows, like `writes` [steps, rows, d_model]."""
         rows = model.components.rows(layer=layer)
         return self._of(rows, writes, lambda recording: model.layer_writes(recording, layer)[1])
 
-    def embed(self, model: Backend, writes: torch.Tensor) -> torch.Tensor:
+    def embed(self, model: ResidualBackend, writes: torch.Tensor) -> torch.Tensor:
         """Replacement of the embedding's write [steps, d_model]."""
         row = model.components.row("embed")
         return self._of(row, writes, lambda recording: model.writes(recording, row))
@@ -46,8 +47,20 @@ class Baseline:
         return replaced
 
 
+def require_effect(effect: str | None, corrupt: str | None) -> str:
+    """The effect by name; None is "patch" where there is a corrupted prompt, else "mean". Raises InputError."""
+    effect = effect or ("mean" if corrupt is None else "patch")
+    if effect not in EFFECTS:
+        raise InputError(f"effect is one of {', '.join(EFFECTS)}; got {effect!r}")
+    if (effect == "patch") != (corrupt is not None):
+        raise InputError(
+            "the effect 'patch' takes writes from a corrupted prompt, so give one (corrupt=…); 'zero' and 'mean' take none"
+        )
+    return effect
+
+
 def baseline(
-    model: Backend,
+    model: ResidualBackend,
     stimulus: Stimulus,
     effect: str | None,
     corrupt: str | None,
@@ -58,13 +71,7 @@ def baseline(
 
     Raises InputError for an unknown effect, and for a corrupted prompt that is missing, needless or of another length.
     """
-    effect = effect or ("mean" if corrupt is None else "patch")
-    if effect not in EFFECTS:
-        raise InputError(f"effect is one of {', '.join(EFFECTS)}; got {effect!r}")
-    if (effect == "patch") != (corrupt is not None):
-        raise InputError(
-            "the effect 'patch' takes writes from a corrupted prompt, so give one (corrupt=…); 'zero' and 'mean' take none"
-        )
+    effect = require_effect(effect, corrupt)
     if corrupt is not None:
         other = model.stimulus(corrupt)
         require_same_length(stimulus, other)

@@ -1,6 +1,7 @@
-"""Edits: what is done to a component's write, a neuron's activation or the residual stream during one pass.
+"""Edits: what is done to a component's write, a neuron's or a part's activation, or the residual stream during one pass.
 
-Convention. An edit acts on the value v that passes at the chosen positions, of length d_model (a neuron: one number):
+Convention. An edit acts on the value v that passes at the chosen positions, of length d_model (a neuron: one number; a part of
+a unit network: as many as it has units):
 
     zero     0                      noise   v + sigma * s * n, n ~ N(0, 1) seeded, s the std of v over the template, per entry
     amplify  factor * v             ablate  the template's mean of v
@@ -10,15 +11,15 @@ Convention. An edit acts on the value v that passes at the chosen positions, of 
 Edits stack in the order given. They are hooks of one pass and touch no weight. A post-norm keeps the scale that it has
 without the edit. The template's mean is that of positions 1 and on, so "ablate" leaves position 0 alone unless it is
 asked for by number (the first token is an attention sink: its writes are of another size), and then takes the mean of
-position 0 (a neuron: the pooled one, the template holds no other). Residual sites are named as in TransformerLens:
-`blocks.5.hook_resid_pre`, `blocks.5.hook_resid_mid`, `hook_resid_final`.
+position 0 (a neuron: the pooled one, the template holds no other). A unit network has no such sink: "ablate" acts at every
+step, at step 0 with the mean of step 0. A part that acts once a pass is edited where its step 0 is, in all its entries.
+Residual sites are named as in TransformerLens: `blocks.5.hook_resid_pre`, `blocks.5.hook_resid_mid`, `hook_resid_final`.
 
 Left out: edits of weights, of attention patterns, and of queries and keys.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -27,14 +28,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from nmri3d.components import parse_component_id
 from nmri3d.errors import InputError
-from nmri3d.models.backend import Backend, Progress, SiteEdit, Stimulus, no_progress
+from nmri3d.models.backend import Backend, EditTarget, Progress, SiteEdit, Stimulus, no_progress
 from nmri3d.models.checks import require_indices
+from nmri3d.models.edit_targets import stream_point
+from nmri3d.models.residual_backend import require_residual
 
 EDIT_KINDS = ("zero", "amplify", "invert", "noise", "ablate", "inject", "patch")
-
-_RESIDUAL_SITE = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|mid)|hook_resid_final")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Edit:
     factor     of amplify
     sigma      of noise, in standard deviations over the template; seed of its generator
     positions  None for all; negative numbers count from the end
-    values     of inject: [d_model], or [positions, d_model]; a neuron: a number, or [positions]
+    values     of inject: [d_model], or [positions, d_model]; a neuron or a single unit: a number, or [positions]
     source     of patch: the other prompt, of equally many tokens
 
     Raises InputError for a kind that does not exist and for values that its kind does not take.
@@ -109,47 +109,6 @@ def _whole(position: object) -> int:
     return int(position)
 
 
-@dataclass(frozen=True)
-class EditTarget:
-    """Where an edit acts: a site of the backend, and which of its columns (None: the whole of it)."""
-
-    site: str
-    column: int | None
-    row: int | None = None
-    neuron: int | None = None
-
-
-def target_of(model: Backend, component: str) -> EditTarget:
-    """The site of a component, neuron or residual. Raises InputError for one that the model does not have."""
-    if isinstance(component, str) and _RESIDUAL_SITE.fullmatch(component):
-        _require_residual_site(model, component)
-        return EditTarget(component, None)
-    key = parse_component_id(component) if isinstance(component, str) else None
-    if key is not None and key.kind == "neuron":
-        neuron = model.neurons.row(component)
-        return EditTarget(f"blocks.{key.layer}.mlp.hook_post", key.index, neuron=neuron)
-    row = model.components.row(component)
-    kind, layer = str(model.components.kind[row]), int(model.components.layer[row])
-    if kind == "unembed":
-        raise InputError("unembed writes nothing to the residual stream, so there is nothing to edit; choose another")
-    if kind == "embed":
-        return EditTarget("hook_embed", None, row)
-    if kind == "mlp":
-        return EditTarget(f"blocks.{layer}.hook_mlp_out", None, row)
-    column = row - int(model.components.rows(layer=layer)[0])
-    return EditTarget(f"blocks.{layer}.attn.writes", column, row)
-
-
-def _require_residual_site(model: Backend, site: str) -> None:
-    layer, place = _RESIDUAL_SITE.fullmatch(site).groups()  # type: ignore[union-attr]  # the caller matched it
-    n_layers, parallel = model.info.n_layers, model.info.parallel_blocks
-    if layer is not None and (int(layer) >= n_layers or str(int(layer)) != layer or (place == "mid" and parallel)):
-        places = "hook_resid_pre" if parallel else "hook_resid_pre and hook_resid_mid"
-        raise InputError(
-            f"{model.info.title} has no site {site!r}; it has blocks 0 to {n_layers - 1} with {places}, and hook_resid_final"
-        )
-
-
 def site_edits(
     model: Backend, stimulus: Stimulus, edits: Sequence[Edit], *, progress: Progress = no_progress
 ) -> list[SiteEdit]:
@@ -158,31 +117,36 @@ def site_edits(
     Reads the template for ablate and noise (built at the first use of a model) and runs each source of a patch once.
     Raises InputError for a component, position or shape that does not fit; nothing is run before all are checked.
     """
-    targets = [target_of(model, edit.component) for edit in edits]
-    positions = [_positions(edit, len(stimulus)) for edit in edits]
+    targets = [model.target(edit.component) for edit in edits]
+    positions = [_positions(model, edit, target, len(stimulus)) for edit, target in zip(edits, targets, strict=True)]
     return [
-        SiteEdit(
-            target.site, _change(target.column, chosen, _function(model, stimulus, edit, target, chosen, progress))
-        )
+        SiteEdit(target.site, _change(target, chosen, _function(model, stimulus, edit, target, chosen, progress)))
         for edit, target, chosen in zip(edits, targets, positions, strict=True)
     ]
 
 
-def _positions(edit: Edit, n_steps: int) -> list[int]:
+def _positions(model: Backend, edit: Edit, target: EditTarget, n_steps: int) -> list[int]:
     if edit.positions is None:
-        return list(range(1 if edit.kind == "ablate" else 0, n_steps))
+        spared = edit.kind == "ablate" and "residual" in model.abilities
+        return [0] if target.once else list(range(1 if spared else 0, n_steps))
     chosen = require_indices("position", edit.positions, n_steps, "the prompt")
     if not chosen:
         raise InputError(f"positions of the edit of {edit.component} is an empty list; leave it out for all")
-    return chosen
+    if target.once and 0 not in chosen:
+        raise InputError(
+            f"{edit.component} acts before the first {model.step_axis} only; edit it at position 0, or leave positions out"
+        )
+    return [0] if target.once else chosen
 
 
 def _change(
-    column: int | None, positions: list[int], function: Callable[[torch.Tensor], torch.Tensor]
+    target: EditTarget, positions: list[int], function: Callable[[torch.Tensor], torch.Tensor]
 ) -> Callable[[torch.Tensor], torch.Tensor]:
+    steps: Any = slice(None) if target.once else positions
+    index = (steps,) if target.column is None else (steps, target.column)
+
     def change(tensor: torch.Tensor) -> torch.Tensor:
         changed = tensor.clone()
-        index = (positions,) if column is None else (positions, column)
         changed[index] = function(tensor[index]).to(tensor.dtype)
         return changed
 
@@ -192,7 +156,10 @@ def _change(
 def _function(
     model: Backend, stimulus: Stimulus, edit: Edit, target: EditTarget, positions: list[int], progress: Progress
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What happens to the values at the chosen positions, [positions, d_model] or, a neuron, [positions]."""
+    """What happens to the values at the chosen positions, [positions, width] or, one number each, [positions].
+
+    Of a part that acts once a pass: to the values at its entries, [entries, width] or [entries].
+    """
     match edit.kind:
         case "zero":
             return torch.zeros_like
@@ -201,28 +168,46 @@ def _function(
         case "invert":
             return torch.neg
         case "noise":
-            spread = _template_std(model, target, progress)
-            shape = (len(stimulus), *np.shape(spread))
-            # the name is part of the seed: two components get two draws
-            random = np.random.default_rng([edit.seed, *edit.component.encode()])
-            draw = random.standard_normal(shape)[positions]
-            noise = torch.from_numpy(edit.sigma * spread * draw)
-            return lambda value: value + noise.to(value)
+            return _noise(model, stimulus, edit, target, positions, progress)
         case "ablate":
-            mean = torch.from_numpy(np.stack([_template_mean(model, target, p == 0, progress) for p in positions]))
+            given = torch.from_numpy(np.stack([_template_mean(model, target, p == 0, progress) for p in positions]))
         case "inject":
-            mean = torch.from_numpy(_injected(model, edit, target, len(positions)))
+            given = torch.from_numpy(_injected(edit, target, len(positions)))
         case _:
-            mean = _patched(model, stimulus, edit, target, positions)
-    return lambda value: mean.to(value).expand_as(value)
+            given = _patched(model, stimulus, edit, target, positions)
+
+    def put(value: torch.Tensor) -> torch.Tensor:
+        if target.once and edit.kind == "patch" and given.shape != value.shape:
+            raise InputError(
+                f"{edit.component} acts {len(value)} times on this stimulus and {len(given)} times on {edit.source!r}; patch "
+                "from one on which it acts as often"
+            )
+        return given.to(value).expand_as(value)
+
+    return put
 
 
-def _injected(model: Backend, edit: Edit, target: EditTarget, n_positions: int) -> np.ndarray:
+def _noise(
+    model: Backend, stimulus: Stimulus, edit: Edit, target: EditTarget, positions: list[int], progress: Progress
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    spread = _template_std(model, target, progress)
+
+    def noisy(value: torch.Tensor) -> torch.Tensor:
+        # the name is part of the seed: two components get two draws
+        random = np.random.default_rng([edit.seed, *edit.component.encode()])
+        steps = list(range(len(value))) if target.once else positions
+        draw = random.standard_normal((len(value) if target.once else len(stimulus), *np.shape(spread)))[steps]
+        return value + torch.from_numpy(edit.sigma * spread * draw).to(value)
+
+    return noisy
+
+
+def _injected(edit: Edit, target: EditTarget, n_positions: int) -> np.ndarray:
     try:
         values = np.asarray(edit.values, dtype=np.float64)
     except (TypeError, ValueError):
         raise InputError(f"the values to inject into {edit.component} are not numbers") from None
-    width = () if target.neuron is not None else (model.info.d_model,)
+    width = () if target.width is None else (target.width,)
     if values.shape not in (width, (n_positions, *width)):
         expected = "a number, or one a position" if not width else f"{width[0]} numbers, or {width[0]} a position"
         raise InputError(f"the values to inject into {edit.component} must be {expected}; got shape {values.shape}")
@@ -236,10 +221,11 @@ def _patched(model: Backend, stimulus: Stimulus, edit: Edit, target: EditTarget,
     source = model.stimulus(edit.source)
     if len(source) != len(stimulus):
         raise InputError(
-            f"a patch needs a source of equally many tokens; the prompt has {len(stimulus)} and {edit.source!r} "
-            f"has {len(source)}"
+            f"a patch needs a source of equally many {model.step_axis}s; the prompt has {len(stimulus)} and "
+            f"{edit.source!r} has {len(source)}"
         )
-    value = model.run(source, {target.site: lambda tensor: tensor.clone()}).reads[target.site][positions]
+    value = model.run(source, {target.site: lambda tensor: tensor.clone()}).reads[target.site]
+    value = value if target.once else value[positions]
     return value if target.column is None else value[:, target.column]
 
 
@@ -251,7 +237,7 @@ def _template_mean(model: Backend, target: EditTarget, first: bool, progress: Pr
         return template.neuron_mean[target.neuron]
     mean = template.mean_first if first else template.mean
     if target.row is not None:
-        return mean[target.row]
+        return _own(mean[target.row], target)
     return np.nansum(mean[_rows_below(model, target.site)], axis=0)  # a residual is the sum of the writes before it
 
 
@@ -262,17 +248,18 @@ def _template_std(model: Backend, target: EditTarget, progress: Progress) -> np.
     if target.neuron is not None:
         return template.neuron_std[target.neuron]
     if target.row is not None:
-        return template.std[target.row]
-    return template.residual_std[_point(model, target.site)]
+        once = template.activity if target.once else None
+        return _own((template.std if once is None else once.std_first)[target.row], target)
+    return template.residual_std[stream_point(require_residual(model, "paths"), target.site)]
 
 
-def _point(model: Backend, site: str) -> int:
-    match = _RESIDUAL_SITE.fullmatch(site)
-    assert match is not None
-    return 2 * model.info.n_layers if match[1] is None else 2 * int(match[1]) + (match[2] == "mid")
+def _own(entries: np.ndarray, target: EditTarget) -> np.ndarray:
+    """A component's own numbers out of a template's row, which is as long as the widest component's."""
+    return entries[0] if target.width is None else entries[: target.width]
 
 
 def _rows_below(model: Backend, site: str) -> np.ndarray:
     """Rows whose writes make up the residual at a site."""
+    whole = require_residual(model, "paths")
     rows = [row for row, kind in enumerate(model.components.kind) if kind != "unembed"]
-    return np.array([row for row in rows if model.entry_point(row) <= _point(model, site)])
+    return np.array([row for row in rows if whole.entry_point(row) <= stream_point(whole, site)])

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 import torch
 
 from nmri3d.errors import Cancelled
-from nmri3d.models.backend import Backend, Progress, Readout, no_progress
+from nmri3d.models.backend import Progress, Readout, no_progress
 from nmri3d.models.recording import Recording
 from nmri3d.models.replay import StreamEdit, edit_work
+from nmri3d.models.residual_backend import ResidualBackend
 
 PROBE_EDITS = 24
 
@@ -23,7 +24,7 @@ Confirm = Callable[[float], bool]
 
 
 def replay_estimate(
-    model: Backend, recording: Recording, edits: Sequence[StreamEdit], readout: Readout, step: int
+    model: ResidualBackend, recording: Recording, edits: Sequence[StreamEdit], readout: Readout, step: int
 ) -> float:
     """Seconds that a replay of these edits will take: some that begin at a middle step are replayed, the rest scaled.
 
@@ -43,7 +44,7 @@ def replay_estimate(
 
 
 def replay_with_estimate(
-    model: Backend,
+    model: ResidualBackend,
     recording: Recording,
     edits: Sequence[StreamEdit],
     readout: Readout,

@@ -4,6 +4,9 @@ Convention. Both at one position; by default the likeliest next token of the cle
 position. Logits are the model's own, after any final softcap; `linear` leaves the softcap out, as direct logit
 attribution needs.
 
+A network of signals has its outputs' values in place of logits: the metric is the value of the target, by default the
+output of largest |value| at that position, and less that of the foil only where one is named.
+
 Left out: metrics over many tokens.
 """
 
@@ -18,16 +21,54 @@ from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Stimulus
 from nmri3d.models.checks import require_indices
 from nmri3d.models.recording import Recording
+from nmri3d.models.residual_backend import ResidualBackend
+from nmri3d.models.unit_backend import UnitBackend
 
 
 @dataclass(frozen=True)
-class LogitDifference:
-    """Logit of `target` minus logit of `foil` (token ids) at `position` (from 0)."""
+class Metric:
+    """Which outputs at which position: `target` minus `foil` (ids; None: the target alone) at `position` (from 0)."""
 
     model: Any
     target: int
-    foil: int
+    foil: int | None
     position: int
+
+    @property
+    def texts(self) -> tuple[str, str | None]:
+        """Texts of target and foil."""
+        return self.model.token_text(self.target), None if self.foil is None else self.model.token_text(self.foil)
+
+    @property
+    def named(self) -> tuple[tuple[str, int], tuple[str, int] | None]:
+        """Text and id of target and foil."""
+        target, foil = self.texts
+        return (target, self.target), None if foil is None or self.foil is None else (foil, self.foil)
+
+    @property
+    def units(self) -> str:
+        """Its unit in words: which output against which."""
+        target, foil = self.texts
+        if self.model.outputs == "logits":
+            return f"logit of {target!r} minus logit of {foil!r}"
+        return target if foil is None else f"{target} minus {foil}"
+
+
+@dataclass(frozen=True)
+class LogitDifference(Metric):
+    """The metric as a function of the last residual; a foil is always there."""
+
+    foil: int
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """Texts of target and foil."""
+        return self.model.token_text(self.target), self.model.token_text(self.foil)
+
+    @property
+    def named(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """Text and id of target and foil."""
+        return (self.texts[0], self.target), (self.texts[1], self.foil)
 
     def of_rows(self, residual: torch.Tensor) -> torch.Tensor:
         """The metric of residuals before the final norm at the position, [rows, d_model] -> [rows]; differentiable."""
@@ -53,24 +94,19 @@ class LogitDifference:
     def _tokens(self) -> torch.Tensor:
         return torch.tensor([self.target, self.foil])
 
-    @property
-    def units(self) -> str:
-        """Its unit in words: which token against which."""
-        return f"logit of {self.texts[0]!r} minus logit of {self.texts[1]!r}"
 
-    @property
-    def texts(self) -> tuple[str, str]:
-        """Texts of target and foil."""
-        return self.model.token_text(self.target), self.model.token_text(self.foil)
+@dataclass(frozen=True)
+class OutputMetric(Metric):
+    """The metric as a function of the outputs, of a network without a residual stream."""
 
-    @property
-    def named(self) -> tuple[tuple[str, int], tuple[str, int]]:
-        """Text and id of target and foil."""
-        return (self.texts[0], self.target), (self.texts[1], self.foil)
+    def of(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Outputs [..., steps, outputs] -> [...]; differentiable."""
+        here = outputs[..., self.position, :]
+        return here[..., self.target] - (0 if self.foil is None else here[..., self.foil])
 
 
 def logit_difference(
-    model: Backend,
+    model: ResidualBackend,
     final: torch.Tensor,
     target: str | int | None,
     foil: str | int | None,
@@ -89,9 +125,36 @@ def logit_difference(
         first = next(token for token in best if token != second)
     if second is None:
         second = next(token for token in best if token != first)
-    if first == second:
-        raise InputError(f"target and foil are the same token {model.token_text(first)!r}; choose two that differ")
+    _require_different(model, first, second)
     return LogitDifference(model, first, second, position)
+
+
+def output_metric(
+    model: UnitBackend,
+    outputs: torch.Tensor,
+    target: str | int | None,
+    foil: str | int | None,
+    position: int,
+) -> OutputMetric:
+    """The metric of a network without a residual stream; defaults from its outputs in the clean run, [steps, outputs].
+
+    Raises InputError for a position outside the stimulus, an output that it has not, and a target equal to the foil.
+    """
+    (position,) = require_indices("position", [position], len(outputs), "the stimulus")
+    first, second = (None if token is None else token_of(model, token) for token in (target, foil))
+    logits, here = model.outputs == "logits", outputs[position]
+    best = (here if logits else here.abs()).argsort(descending=True, stable=True).tolist()
+    if first is None:
+        first = next(token for token in best if token != second)
+    if second is None and logits:
+        second = next(token for token in best if token != first)
+    _require_different(model, first, second)
+    return OutputMetric(model, first, second, position)
+
+
+def _require_different(model: Backend, target: int, foil: int | None) -> None:
+    if target == foil:
+        raise InputError(f"target and foil are the same token {model.token_text(target)!r}; choose two that differ")
 
 
 def token_of(model: Backend, token: str | int) -> int:
@@ -106,7 +169,7 @@ def token_of(model: Backend, token: str | int) -> int:
 
 
 def require_same_length(clean: Stimulus, corrupt: Stimulus) -> None:
-    """Raise InputError unless two prompts have equally many tokens, and differ."""
+    """Raise InputError unless two prompts have equally many steps, and differ."""
     if len(clean) != len(corrupt):
         raise InputError(
             f"clean and corrupted prompt must have equally many tokens; they have {len(clean)} and {len(corrupt)} "

@@ -22,6 +22,7 @@ from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, no_progress
 from nmri3d.models.recording import Recording
 from nmri3d.models.replay import StreamEdit
+from nmri3d.models.residual_backend import ResidualBackend, require_residual
 from nmri3d.perturbation.baselines import Baseline, baseline
 from nmri3d.perturbation.metric import LogitDifference, logit_difference
 from nmri3d.results import SLOTS, Tracts
@@ -53,17 +54,18 @@ def verify_edge(
 
     Raises InputError for an edge that does not exist.
     """
+    whole = require_residual(model, "paths")
     stimulus = model.stimulus(prompt)
-    chosen = baseline(model, stimulus, effect, corrupt, progress=progress)
-    recording = model.record(stimulus)
-    metric = logit_difference(model, recording.at(-1), target_token, foil, position)
+    chosen = baseline(whole, stimulus, effect, corrupt, progress=progress)
+    recording = whole.record(stimulus)
+    metric = logit_difference(whole, recording.at(-1), target_token, foil, position)
     return edge_effect(
-        model, recording, chosen, metric, model.components.row(source), model.components.row(target), slot
+        whole, recording, chosen, metric, model.components.row(source), model.components.row(target), slot
     )
 
 
 def edge_effect(
-    model: Backend,
+    model: ResidualBackend,
     recording: Recording,
     chosen: Baseline,
     metric: LogitDifference,
@@ -92,7 +94,7 @@ def edge_effect(
     return clean - float(model.replay(recording, [edit], metric.of_rows, step=metric.position)[0])
 
 
-def require_edge(model: Backend, source: int, target: int, slot: str) -> int:
+def require_edge(model: ResidualBackend, source: int, target: int, slot: str) -> int:
     """The point of the stream at which an edge is read. Raises InputError for one that does not exist."""
     table = model.components
     names = f"{table.ids[source]} to the {slot!r} input of {table.ids[target]}"
@@ -111,7 +113,7 @@ def require_edge(model: Backend, source: int, target: int, slot: str) -> int:
 
 
 def circuit_metric(
-    model: Backend,
+    model: ResidualBackend,
     recording: Recording,
     chosen: Baseline,
     metric: LogitDifference,
@@ -149,18 +151,18 @@ def circuit_metric(
             for place, head in enumerate(active):
                 own = writes[:, place] - _replacement(model, recording, chosen, head)
                 moved[head] = own.flatten().to(moved.dtype)
-        mlp = int(table.rows("mlp", layer)[0])
-        x = reads(mlp, "mlp", 2 * layer if model.info.parallel_blocks else 2 * layer + 1)
-        if x is not None:
-            own = model.mlp_of(layer, x) - _replacement(model, recording, chosen, mlp)
-            moved[mlp] = own.flatten().to(moved.dtype)
+        for mlp in table.rows("mlp", layer).tolist():  # none in a block of attention alone
+            x = reads(mlp, "mlp", 2 * layer if model.info.parallel_blocks else 2 * layer + 1)
+            if x is not None:
+                own = model.mlp_of(layer, x) - _replacement(model, recording, chosen, mlp)
+                moved[mlp] = own.flatten().to(moved.dtype)
     final = reads(table.row("unembed"), "logits", 2 * n_layers)
     with torch.no_grad():
         return float(metric.of_steps(base[2 * n_layers] if final is None else final))
 
 
 def faithfulness(
-    model: Backend,
+    model: ResidualBackend,
     recording: Recording,
     chosen: Baseline,
     metric: LogitDifference,
@@ -178,7 +180,7 @@ def faithfulness(
     return ((within - none) / gap if abs(gap) > SMALLEST_GAP else float("nan")), none
 
 
-def _replacement(model: Backend, recording: Recording, chosen: Baseline, row: int) -> torch.Tensor:
+def _replacement(model: ResidualBackend, recording: Recording, chosen: Baseline, row: int) -> torch.Tensor:
     """b_c of a row, [steps, d_model]."""
     kind, layer = str(model.components.kind[row]), int(model.components.layer[row])
     if kind == "embed":
@@ -187,12 +189,12 @@ def _replacement(model: Backend, recording: Recording, chosen: Baseline, row: in
     return chosen.layer(model, layer, writes)[:, int(np.flatnonzero(rows == row)[0])]
 
 
-def _write_delta(model: Backend, recording: Recording, chosen: Baseline, row: int) -> torch.Tensor:
+def _write_delta(model: ResidualBackend, recording: Recording, chosen: Baseline, row: int) -> torch.Tensor:
     """w_c - b_c of a row, [steps, d_model]."""
     return model.writes(recording, row) - _replacement(model, recording, chosen, row)
 
 
-def _baseline_stream(model: Backend, recording: Recording, chosen: Baseline) -> dict[int, torch.Tensor]:
+def _baseline_stream(model: ResidualBackend, recording: Recording, chosen: Baseline) -> dict[int, torch.Tensor]:
     """The residual at each point when every component writes its baseline, constants themselves."""
     if chosen.recording is not None:
         return {p: x for p, x in enumerate(chosen.recording.stream) if x is not None}

@@ -3,7 +3,8 @@
 Convention. The metric is the logit of the target minus that of the foil at one position; a value is the metric of the
 edited run minus that of the clean one: an intervention, not an approximation. `effect` says what replaces a write
 (`nmri3d.perturbation.baselines`); zeroing and patching measure different things and are not to be mixed. A post-norm
-keeps the scale of the unedited run.
+keeps the scale of the unedited run. In a network without a residual stream the activations of parts are replaced
+(`nmri3d.perturbation.unit_sweep`), and a metric of signals is the value of one output.
 
 Cost. See `nmri3d.models.replay`: about a quarter of a pass a component where L layers stand above it on average.
 
@@ -23,9 +24,12 @@ from nmri3d.models.backend import Backend, Progress, no_progress
 from nmri3d.models.provenance import provenance
 from nmri3d.models.recording import Recording
 from nmri3d.models.replay import StreamEdit
+from nmri3d.models.residual_backend import ResidualBackend, as_residual
+from nmri3d.models.unit_backend import as_units
 from nmri3d.perturbation.baselines import Baseline, baseline
 from nmri3d.perturbation.estimate import Confirm, replay_with_estimate
-from nmri3d.perturbation.metric import LogitDifference, logit_difference
+from nmri3d.perturbation.metric import LogitDifference, Metric, logit_difference, output_metric
+from nmri3d.perturbation.unit_sweep import unit_baseline, unit_replacements, unit_sweep_values
 from nmri3d.results import Sweep
 
 
@@ -44,7 +48,8 @@ def ablate_all(
 ) -> Sweep:
     """Replace every component (or those named) by itself; values are the change of the metric.
 
-    target, foil  tokens as text or id; by default the likeliest next token and the runner-up
+    target, foil  tokens as text or id; by default the likeliest next token and the runner-up (signals: one output, or
+                  one less another)
     effect        "zero", "mean" or "patch" (from `corrupt`); None: "patch" with a corrupted prompt, "mean" without
     confirm       told the estimate in seconds before the run; False withdraws it
 
@@ -53,12 +58,24 @@ def ablate_all(
     started = time.perf_counter()
     stimulus = model.stimulus(prompt)
     rows = chosen_rows(model, components)
-    chosen = baseline(model, stimulus, effect, corrupt, progress=progress)
-    recording = model.record(stimulus)
-    metric = logit_difference(model, recording.at(-1), target, foil, position)
-    change = sweep_values(model, recording, chosen, metric, rows, confirm=confirm, progress=progress)
+    whole = as_residual(model)
+    metric: Metric
+    if whole is None:
+        units = as_units(model)
+        chosen_units = unit_baseline(units, stimulus, effect, corrupt, progress=progress)
+        activity = units.observe(stimulus)
+        metric = output_metric(units, activity.outputs, target, foil, position)
+        edits = unit_replacements(units, activity, chosen_units, rows)
+        change = unit_sweep_values(units, stimulus, activity, edits, metric, rows, confirm=confirm, progress=progress)
+        effect, clean_metric = chosen_units.effect, float(metric.of(activity.outputs))
+    else:
+        chosen = baseline(whole, stimulus, effect, corrupt, progress=progress)
+        recording = whole.record(stimulus)
+        metric = logit_difference(whole, recording.at(-1), target, foil, position)
+        change = sweep_values(whole, recording, chosen, metric, rows, confirm=confirm, progress=progress)
+        effect, clean_metric = chosen.effect, metric.of(recording)
     config = {
-        "effect": chosen.effect,
+        "effect": effect,
         "corrupt": corrupt,
         "target": metric.texts[0],
         "foil": metric.texts[1],
@@ -69,31 +86,32 @@ def ablate_all(
         values=change,
         components=model.components,
         units=f"change of the {metric.units}",
-        clean_metric=metric.of(recording),
+        clean_metric=clean_metric,
         target=metric.named[0],
         foil=metric.named[1],
-        effect=chosen.effect,
+        effect=effect,
         provenance=provenance(model, started, config, prompt),
     )
 
 
 def chosen_rows(model: Backend, components: Sequence[str] | None) -> np.ndarray:
-    """Rows of the named components, ascending; all that write where none are named."""
+    """Rows of the named components, ascending; all that write (or, without a residual stream, act) where none are named."""
     table = model.components
+    silent = (table.kind == "unembed") & ("residual" in model.abilities)
     if components is None:
-        return np.flatnonzero(table.kind != "unembed")
+        return np.flatnonzero(~silent)
     if isinstance(components, str) or not components:
         raise InputError(
             f"components is a list of ids such as ['blocks.3.attn.head_7'], or None for all; got {components!r}"
         )
     rows = np.unique([table.row(name) for name in components])
-    if "unembed" in table.kind[rows]:
+    if silent[rows].any():
         raise InputError("unembed writes nothing to the residual stream, so it cannot be replaced; leave it out")
     return rows
 
 
 def sweep_values(
-    model: Backend,
+    model: ResidualBackend,
     recording: Recording,
     chosen: Baseline,
     metric: LogitDifference,
@@ -114,7 +132,7 @@ def sweep_values(
 
 
 def replacements(
-    model: Backend, recording: Recording, chosen: Baseline, rows: np.ndarray
+    model: ResidualBackend, recording: Recording, chosen: Baseline, rows: np.ndarray
 ) -> tuple[list[int], list[StreamEdit]]:
     """The rows whose write differs from its replacement, and the edit that replaces each."""
     table = model.components

@@ -33,6 +33,7 @@ from nmri3d.models.progress import part
 from nmri3d.models.provenance import provenance
 from nmri3d.models.recording import Recording
 from nmri3d.models.replay import StreamEdit
+from nmri3d.models.residual_backend import ResidualBackend, require_residual
 from nmri3d.perturbation.estimate import Confirm, replay_with_estimate
 from nmri3d.perturbation.metric import LogitDifference, logit_difference, require_same_length
 from nmri3d.results import Heatmap
@@ -79,6 +80,7 @@ def trace(
     Raises InputError for what does not fit, Cancelled where `confirm` refuses.
     """
     started = time.perf_counter()
+    whole = require_residual(model, "trace")
     method = method or ("noise" if corrupt is None else "counterfactual")
     require_choice("method", method, METHODS)
     if (method == "counterfactual") != (corrupt is not None):
@@ -87,6 +89,12 @@ def trace(
         raise InputError(f"sites is a list of {', '.join(SITES)}; got {sites!r}")
     for site in sites:
         require_choice("site", site, SITES)
+    if not len(model.components.rows("mlp")):
+        sites = [site for site in sites if site != "mlp"]
+        if not sites:
+            raise InputError(
+                f"{model.info.title} is of attention alone and has no MLPs to restore; trace resid or attn"
+            )
     n_layers = model.info.n_layers
     _require_count("window", window, n_layers)
     _require_count("draws", draws, 1000)
@@ -104,20 +112,20 @@ def trace(
             f"(attn and mlp have rows 0 to {n_layers - 1}, resid one more)"
         )
 
-    recording = model.record(stimulus)
-    metric = logit_difference(model, recording.at(-1), target, foil, position)
+    recording = whole.record(stimulus)
+    metric = logit_difference(whole, recording.at(-1), target, foil, position)
     if corrupt is not None:
         other = model.stimulus(corrupt)
         require_same_length(stimulus, other)
-        corrupted, corrupt_tokens, noisy = [model.record(other)], other.labels, []
+        corrupted, corrupt_tokens, noisy = [whole.record(other)], other.labels, []
     else:
-        noisy = _marked(model, stimulus, recording, metric, marked, draws, seed, part(progress, 0.0, 0.1))
+        noisy = _marked(whole, stimulus, recording, metric, marked, draws, seed, part(progress, 0.0, 0.1))
         corrupted = [
-            model.record(stimulus, embedding=embedding)
-            for embedding in _noisy_embeddings(model, recording, noisy, draws, seed)
+            whole.record(stimulus, embedding=embedding)
+            for embedding in _noisy_embeddings(whole, recording, noisy, draws, seed)
         ]
         corrupt_tokens = stimulus.labels
-    grid = _Grid(model, recording, tuple(sites), rows, columns, window)
+    grid = _Grid(whole, recording, tuple(sites), rows, columns, window)
     patched = []
     for draw, base in enumerate(corrupted):
         share = part(progress, 0.1 + 0.9 * draw / len(corrupted), 0.1 + 0.9 * (draw + 1) / len(corrupted))
@@ -160,7 +168,7 @@ def trace(
 class _Grid:
     """The cells to measure: sites x rows x columns, restored from the clean recording."""
 
-    model: Backend
+    model: ResidualBackend
     clean: Recording
     sites: tuple[str, ...]
     rows: list[int]
@@ -228,7 +236,7 @@ class _Grid:
 
 
 def _noisy_embeddings(
-    model: Backend, recording: Recording, marked: Sequence[int], draws: int, seed: int
+    model: ResidualBackend, recording: Recording, marked: Sequence[int], draws: int, seed: int
 ) -> list[torch.Tensor]:
     """What embed writes, with noise at the marked positions; one a draw."""
     from nmri3d.template import template_of
@@ -246,7 +254,7 @@ def _noisy_embeddings(
 
 
 def _marked(
-    model: Backend,
+    model: ResidualBackend,
     stimulus: Stimulus,
     recording: Recording,
     metric: LogitDifference,

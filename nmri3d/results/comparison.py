@@ -21,11 +21,15 @@ FORMAT = "nmri3d-comparison-1"
 
 @dataclass(frozen=True)
 class Prediction:
-    """One candidate for the next token: its text, id, probability (softmax over the whole vocabulary) and raw logit."""
+    """One candidate for the next token: its text, id, probability (softmax over the whole vocabulary) and raw logit.
+
+    Of a network of signals: one output, by its name and number; its value stands in place of a logit, and it has no
+    probability.
+    """
 
     token: str
     token_id: int
-    probability: float
+    probability: float | None
     logit: float
 
 
@@ -33,21 +37,23 @@ class Prediction:
 class Comparison:
     """One prompt, run as it is and run with edits.
 
-    before, after       the likeliest next tokens of each run, likeliest first
-    token               the likeliest token before; both logits and `logit_diff` are of this same token
+    before, after       the likeliest next tokens of each run at the last position, likeliest first; signals: every output
+    token               the likeliest token before (signals: the output that changed most); both logits and `logit_diff` are
+                        of this same token
     logit_before/after  its raw logit in each run; logit_diff = after - before
-    kl                  KL(before || after) over the whole vocabulary at the last position, nats
+    kl                  KL(before || after) over the whole vocabulary at the last position, nats; None for signals
     values_before/after float32 [tokens, components], fMRI values (L2 norm of the write) of each run
     edits               what was done, as plain JSON values
-    position            which position the predictions follow
+    outputs             "logits" or "signal"
+    step_axis, signed   as in `Scan`, of the values
     """
 
     before: tuple[Prediction, ...]
     after: tuple[Prediction, ...]
     token: Prediction
     logit_after: float
-    probability_after: float
-    kl: float
+    probability_after: float | None
+    kl: float | None
     values_before: np.ndarray
     values_after: np.ndarray
     units: str
@@ -55,6 +61,9 @@ class Comparison:
     tokens: tuple[str, ...]
     edits: tuple[Mapping[str, Any], ...]
     provenance: Provenance
+    outputs: str = "logits"
+    step_axis: str = "token"
+    signed: bool = False
 
     def __post_init__(self) -> None:
         expected = (len(self.tokens), len(self.components))
@@ -97,7 +106,8 @@ class Comparison:
             components=self.components,
             tokens=self.tokens,
             provenance=self.provenance,
-            signed=which == "change",
+            signed=self.signed or which == "change",
+            step_axis=self.step_axis,
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -117,6 +127,9 @@ class Comparison:
             "tokens": self.tokens,
             "edits": [dict(edit) for edit in self.edits],
             "provenance": asdict(self.provenance),
+            "outputs": self.outputs,
+            "step_axis": self.step_axis,
+            "signed": self.signed,
         }
         arrays = {"values_before": self.values_before, "values_after": self.values_after}
         return packed(FORMAT, meta, arrays, self.components)
@@ -140,4 +153,7 @@ class Comparison:
             tokens=tuple(meta["tokens"]),
             edits=tuple(meta["edits"]),
             provenance=Provenance(**meta["provenance"]),
+            **{
+                name: meta[name] for name in ("outputs", "step_axis", "signed") if name in meta
+            },  # older files have none
         )

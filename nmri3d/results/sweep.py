@@ -27,7 +27,7 @@ class Sweep:
     values        float32 [components]; NaN on rows that write nothing or were not asked for
     units         of the values: "change of the logit difference"
     clean_metric  the metric without an edit
-    target, foil  the tokens whose logit difference the metric is: text and id
+    target, foil  the tokens whose logit difference the metric is: text and id; foil None: the metric is the target's value
     effect        "zero", "mean" or "patch": what replaces a write
     """
 
@@ -36,7 +36,7 @@ class Sweep:
     units: str
     clean_metric: float
     target: tuple[str, int]
-    foil: tuple[str, int]
+    foil: tuple[str, int] | None
     effect: str
     provenance: Provenance
 
@@ -83,5 +83,6 @@ class Sweep:
         meta, arrays, components = read_result(path, FORMAT)
         assert components is not None
         provenance = Provenance(**meta.pop("provenance"))
-        target, foil = tuple(meta.pop("target")), tuple(meta.pop("foil"))
+        target, foil = tuple(meta.pop("target")), meta.pop("foil")
+        foil = None if foil is None else tuple(foil)
         return cls(arrays["values"], components, target=target, foil=foil, provenance=provenance, **meta)

@@ -6,8 +6,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "dispatch": ["SCANS", "scan"],
-        "dti": ["DtiConfig", "scan_dti"],
-        "flair": ["FlairConfig", "scan_flair"],
+        "dti": ["scan_dti"],
+        "dti_config": ["DtiConfig"],
+        "flair": ["scan_flair"],
+        "flair_config": ["FlairConfig"],
         "fmri": ["FmriConfig", "scan_fmri"],
         "generation": ["Generation", "GenerationStep"],
         "neuron_scan": ["NEURON_MODES", "NEURON_STATISTICS", "NOT_OF_NEURONS", "scan_neurons"],

@@ -19,13 +19,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from nmri3d.models.backend import Backend
 from nmri3d.models.recording import Recording
+from nmri3d.models.residual_backend import ResidualBackend
 from nmri3d.perturbation.baselines import Baseline
 from nmri3d.perturbation.metric import LogitDifference
 
 
-def direct_logit_attribution(model: Backend, recording: Recording, metric: LogitDifference) -> np.ndarray:
+def direct_logit_attribution(model: ResidualBackend, recording: Recording, metric: LogitDifference) -> np.ndarray:
     """Float32 [components]; the sum over all rows is the logit difference before any final softcap."""
     tokens = torch.tensor([metric.target, metric.foil])
     readout = model.direct_logits(recording, tokens, metric.position)
@@ -41,7 +41,7 @@ def direct_logit_attribution(model: Backend, recording: Recording, metric: Logit
 
 
 def attribution_patching(
-    model: Backend, recording: Recording, gradients: Sequence[torch.Tensor | None], chosen: Baseline
+    model: ResidualBackend, recording: Recording, gradients: Sequence[torch.Tensor | None], chosen: Baseline
 ) -> np.ndarray:
     """Float32 [steps, components]: (w_c - b_c) . dm/dw_c at each position; NaN for `unembed`."""
     values = np.full((len(recording), len(model.components)), np.nan, dtype=np.float32)
@@ -54,7 +54,9 @@ def attribution_patching(
     return values
 
 
-def write_deltas(model: Backend, recording: Recording, chosen: Baseline) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+def write_deltas(
+    model: ResidualBackend, recording: Recording, chosen: Baseline
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
     """Rows and w_c - b_c, float32 [steps, rows, d_model]: first the embedding, then layer by layer."""
     embed = model.components.row("embed")
     writes = model.writes(recording, embed)
@@ -64,6 +66,6 @@ def write_deltas(model: Backend, recording: Recording, chosen: Baseline) -> Iter
         yield rows, writes - chosen.layer(model, layer, writes)
 
 
-def _by_point(model: Backend, rows: np.ndarray) -> list[tuple[np.ndarray, int]]:
+def _by_point(model: ResidualBackend, rows: np.ndarray) -> list[tuple[np.ndarray, int]]:
     points = np.array([model.entry_point(int(row)) for row in rows])
     return [(np.flatnonzero(points == point), int(point)) for point in np.unique(points)]

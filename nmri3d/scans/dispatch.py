@@ -13,8 +13,10 @@ from typing import Any
 from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, no_progress
 from nmri3d.results import MODES, Scan
-from nmri3d.scans.dti import DtiConfig, scan_dti
-from nmri3d.scans.flair import FlairConfig, scan_flair
+from nmri3d.scans.dti import scan_dti
+from nmri3d.scans.dti_config import DtiConfig
+from nmri3d.scans.flair import scan_flair
+from nmri3d.scans.flair_config import FlairConfig
 from nmri3d.scans.fmri import FmriConfig, scan_fmri
 from nmri3d.scans.t1 import T1Config, scan_t1
 from nmri3d.scans.t2 import T2Config, scan_t2

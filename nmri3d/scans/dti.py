@@ -14,76 +14,38 @@ Edges (`tracts`) come from edge attribution patching (`nmri3d.scans.edges`). The
 edges that carry `share` of the total |score|; how much of the metric it keeps when all else is replaced is its
 faithfulness (`nmri3d.perturbation.paths`).
 
-Left out: attention patterns (`Backend.attention`), and sets of nodes.
+A network without a residual stream has node scores of its parts alone: `nmri3d.scans.unit_dti`.
+
+Left out: attention patterns (`ResidualBackend.attention`), and sets of nodes.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, Stimulus, no_progress
-from nmri3d.models.checks import require_choice
 from nmri3d.models.progress import part
 from nmri3d.models.provenance import provenance
-from nmri3d.perturbation.baselines import EFFECTS, Baseline, baseline
+from nmri3d.models.residual_backend import ResidualBackend, as_residual
+from nmri3d.models.unit_backend import as_units
+from nmri3d.perturbation.baselines import Baseline, baseline
 from nmri3d.perturbation.estimate import replay_estimate
 from nmri3d.perturbation.metric import LogitDifference, logit_difference
 from nmri3d.perturbation.paths import faithfulness
 from nmri3d.perturbation.sweep import chosen_rows, replacements, sweep_values
 from nmri3d.results import Scan, Tracts
 from nmri3d.scans.attribution import attribution_patching, direct_logit_attribution
+from nmri3d.scans.dti_config import AFFORDABLE, DtiConfig
 from nmri3d.scans.edges import GradientPass, edge_attribution, integrated_passes
-
-METHODS = ("auto", "exact", "atp", "dla")
-EDGES = ("eap", "eap-ig", "none")
-
-AFFORDABLE = 8.0
-"""Seconds that an exact sweep may take for "auto" to choose it."""
+from nmri3d.scans.unit_dti import scan_unit_dti
 
 KEPT_EDGES = 20_000
 """Edges of largest |score| that a scan keeps; the sum over all is kept beside them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DtiConfig:
-    """Options of a DTI scan.
-
-    corrupt       corrupted (counterfactual) prompt of equally many tokens
-    target, foil  token as text or id; None: the likeliest next token, and the runner-up
-    position      whose next token the metric is about
-    method, effect, edges   see the module's first lines
-    steps         of EAP-IG
-    share         of the total |score| that the drawn circuit carries
-    """
-
-    corrupt: str | None = None
-    target: str | int | None = None
-    foil: str | int | None = None
-    position: int = -1
-    method: str = "auto"
-    effect: str | None = None
-    edges: str = "eap"
-    steps: int = 5
-    share: float = 0.5
-
-    def __post_init__(self) -> None:
-        require_choice("method", self.method, METHODS)
-        require_choice("edges", self.edges, EDGES)
-        if self.effect is not None:
-            require_choice("effect", self.effect, EFFECTS)
-        if self.edges == "eap-ig" and self.corrupt is None:
-            raise InputError(
-                "EAP-IG integrates from a corrupted prompt to the clean one; give one (corrupt=…), or use eap"
-            )
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or not 1 <= self.steps <= 100:
-            raise InputError(f"steps is a whole number from 1 to 100, got {self.steps!r}")
-        if isinstance(self.share, bool) or not isinstance(self.share, int | float) or not 0 < self.share <= 1:
-            raise InputError(f"share lies above 0 and is at most 1, got {self.share!r}")
 
 
 def scan_dti(model: Backend, prompt: str, config: DtiConfig, *, progress: Progress = no_progress) -> Scan:
@@ -97,9 +59,15 @@ def scan_dti(model: Backend, prompt: str, config: DtiConfig, *, progress: Progre
     Raises InputError for options that do not fit, UnsupportedModelError for edges of an attention that is not known.
     """
     started = time.perf_counter()
-    for ability in ("residual", "gradient"):
-        if ability not in model.abilities:
-            raise InputError(f"a DTI scan needs a model with {ability!r}, which {model.info.title} has not")
+    if "gradient" not in model.abilities:
+        raise InputError(f"a DTI scan needs a model with 'gradient', which {model.info.title} has not")
+    whole = as_residual(model)
+    if whole is None:
+        return scan_unit_dti(as_units(model), prompt, config, progress)
+    return _scan(whole, prompt, config if config.edges is not None else replace(config, edges="eap"), started, progress)
+
+
+def _scan(model: ResidualBackend, prompt: str, config: DtiConfig, started: float, progress: Progress) -> Scan:
     stimulus = model.stimulus(prompt)
     progress(0.0, "running the baseline")
     chosen = baseline(model, stimulus, config.effect, config.corrupt, progress=part(progress, 0.0, 0.2))
@@ -150,7 +118,7 @@ def scan_dti(model: Backend, prompt: str, config: DtiConfig, *, progress: Progre
 
 
 def _clean_pass(
-    model: Backend, stimulus: Stimulus, config: DtiConfig, *, needs_gradient: bool
+    model: ResidualBackend, stimulus: Stimulus, config: DtiConfig, *, needs_gradient: bool
 ) -> tuple[GradientPass, LogitDifference]:
     """The clean run, with gradients where needed, and the metric: its tokens follow from the run itself."""
     chosen: list[LogitDifference] = []
@@ -168,7 +136,7 @@ def _clean_pass(
 
 
 def _nodes(
-    model: Backend,
+    model: ResidualBackend,
     clean: GradientPass,
     chosen: Baseline,
     metric: LogitDifference,
@@ -194,7 +162,7 @@ def _nodes(
 
 
 def _edges(
-    model: Backend,
+    model: ResidualBackend,
     stimulus: Stimulus,
     clean: GradientPass,
     chosen: Baseline,

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nmri3d.models.backend import Backend, Metric, Progress, Stimulus, no_progress
+from nmri3d.models.backend import Metric, Progress, Stimulus, no_progress
 from nmri3d.models.recording import Recording
+from nmri3d.models.residual_backend import ResidualBackend
 from nmri3d.perturbation.baselines import Baseline
 from nmri3d.results import Tracts
 from nmri3d.scans.attribution import write_deltas
@@ -39,7 +40,7 @@ class GradientPass:
 
 
 def integrated_passes(
-    model: Backend, stimulus: Stimulus, metric: Metric, corrupt: Recording, steps: int, progress: Progress
+    model: ResidualBackend, stimulus: Stimulus, metric: Metric, corrupt: Recording, steps: int, progress: Progress
 ) -> list[GradientPass]:
     """Passes at the midpoints of equal steps from the corrupted embedding to the clean one."""
     clean = model.record(stimulus).at(0)
@@ -54,7 +55,7 @@ def integrated_passes(
 
 
 def edge_attribution(
-    model: Backend,
+    model: ResidualBackend,
     recording: Recording,
     passes: Sequence[GradientPass],
     chosen: Baseline,
@@ -97,8 +98,9 @@ def edge_attribution(
         add(attention, [(row, slot) for slot in "qkv" for row in heads], 2 * layer)
         assert len(heads) == n_heads
         mlp_point = 2 * layer if model.info.parallel_blocks else 2 * layer + 1
-        mlp = _mean([one.mlp for one in readers])
-        add(mlp[None], [(int(table.rows("mlp", layer)[0]), "mlp")], mlp_point)
+        for row in table.rows("mlp", layer).tolist():  # none in a block of attention alone
+            mlp = _mean([one.mlp for one in readers])
+            add(mlp[None], [(row, "mlp")], mlp_point)
     final = _mean([one.gradients[-1] for one in passes if one.gradients[-1] is not None])
     add(final[None], [(table.row("unembed"), "logits")], 2 * n_layers)
     return strongest(*(np.concatenate(column) for column in (sources, targets, slots, scores)), keep=keep)

@@ -27,31 +27,32 @@ measures that). `embed` and `unembed` are NaN. `summary` is the mean score over 
 unless told otherwise, since early rows hardly speak the language of the unembedding and were near chance in trials.
 
 Without a template (`template="off"`, or "ready" where none is at hand) values are the raw KL in nats, percentiles and
-scores NaN.
+scores NaN. A network without a lens is compared with its own activity: `nmri3d.scans.unit_flair`.
 
 Cost: one pass and an unembedding a row and position. Does not show why.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from nmri3d.errors import InputError
-from nmri3d.models.backend import Backend, Progress, Stimulus, no_progress
-from nmri3d.models.checks import require_choice, require_indices, require_layers
+from nmri3d.models.backend import Backend, Progress, SiteEdit, Stimulus, no_progress
+from nmri3d.models.checks import require_indices, require_layers
 from nmri3d.models.progress import part
 from nmri3d.models.provenance import provenance
+from nmri3d.models.residual_backend import ResidualBackend, as_residual
+from nmri3d.models.unit_backend import as_units
+from nmri3d.perturbation.edits import site_edits
 from nmri3d.results import Scan
+from nmri3d.scans.flair_config import FlairConfig
+from nmri3d.scans.unit_flair import scan_unit_flair
 from nmri3d.template.access import available, template_of
 from nmri3d.template.lens import (
-    SITES,
     LensRow,
     LensStatistics,
     lens_rows,
@@ -59,49 +60,6 @@ from nmri3d.template.lens import (
     read_residuals,
 )
 from nmri3d.template.template import Template
-
-TEMPLATES = ("auto", "ready", "off")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlairConfig:
-    """Options of a FLAIR scan.
-
-    alpha, beta   weights of KL and entropy in the score, not negative, not both 0
-    sites         of "attn" and "mlp": which points to look at; components of the others are NaN
-    layers        None for all; negative numbers count from the end
-    positions     None for all
-    enabled_from  first layer that counts in the summary; None: half way
-    template      "auto" builds it where there is none yet (about a minute), "ready" uses it where there is one, "off" never
-    """
-
-    alpha: float = 0.6
-    beta: float = 0.4
-    sites: Sequence[str] = SITES
-    layers: Sequence[int] | None = None
-    positions: Sequence[int] | None = None
-    enabled_from: int | None = None
-    template: str = "auto"
-
-    def __post_init__(self) -> None:
-        require_choice("template", self.template, TEMPLATES)
-        for name in ("alpha", "beta"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not (0 <= value < math.inf):
-                raise InputError(f"{name} is a weight, a number from 0 on; got {value!r}")
-        if self.alpha + self.beta == 0:
-            raise InputError("alpha and beta are both 0, so there is nothing to score; give one of them a weight")
-        for name in ("sites", "layers", "positions"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
-                raise InputError(f"{name} is a list, got {value!r}")
-            object.__setattr__(self, name, tuple(value))
-            if not getattr(self, name):
-                raise InputError(f"{name} is an empty list, so there is nothing to scan; leave it out for all")
-        for site in self.sites:
-            require_choice("a site", site, SITES)
 
 
 def scan_flair(model: Backend, prompt: str, config: FlairConfig, *, progress: Progress = no_progress) -> Scan:
@@ -118,13 +76,11 @@ def scan_flair(model: Backend, prompt: str, config: FlairConfig, *, progress: Pr
     Raises InputError for what cannot be scanned, and what `progress` raises.
     """
     started = time.perf_counter()
-    if "lens" not in model.abilities:
-        raise InputError(
-            f"{model.info.title} has no residual stream that its output reads, so there is no logit lens and no FLAIR; "
-            "fMRI shows what its units do"
-        )
+    whole = as_residual(model)
+    if whole is None:
+        return scan_unit_flair(as_units(model), prompt, config, progress)
     layers = require_layers(model, config.layers)
-    first = model.info.n_layers // 2 if config.enabled_from is None else config.enabled_from
+    first = _half_way(whole) if config.enabled_from is None else config.enabled_from
     [first] = require_indices("layer", [first], model.info.n_layers, "this model")
     stimulus = model.stimulus(prompt)
     positions = range(len(stimulus)) if config.positions is None else config.positions
@@ -133,7 +89,8 @@ def scan_flair(model: Backend, prompt: str, config: FlairConfig, *, progress: Pr
     wanted = config.template == "auto" or (config.template == "ready" and available(model))
     template = template_of(model, progress=part(progress, 0.0, 0.5)) if wanted else None
     points = lens_rows(model, config.sites, layers)
-    measured = _measure(model, stimulus, points, chosen, template, part(progress, 0.5 if wanted else 0.0, 1.0))
+    changes = site_edits(model, stimulus, config.edits)
+    measured = _measure(whole, stimulus, points, chosen, template, changes, part(progress, 0.5 if wanted else 0.0, 1.0))
     scores = _scores(config, model, points, measured, template, chosen)
     enabled = np.array([point.layer >= first and not point.is_last for point in points])
     painted = measured.kl if template is None else scores.score
@@ -147,6 +104,8 @@ def scan_flair(model: Backend, prompt: str, config: FlairConfig, *, progress: Pr
         "enabled_from": first,
         "template": None if template is None else f"{template.n_tokens} tokens of reference text",
     }
+    if config.edits:
+        record["edits"] = [edit.as_record() for edit in config.edits]
     return Scan(
         mode="FLAIR",
         values=_on_components(model, points, painted),
@@ -175,14 +134,15 @@ def scan_flair(model: Backend, prompt: str, config: FlairConfig, *, progress: Pr
 
 
 def _measure(
-    model: Backend,
+    model: ResidualBackend,
     stimulus: Stimulus,
     points: tuple[LensRow, ...],
     chosen: np.ndarray,
     template: Template | None,
+    changes: Sequence[SiteEdit],
     progress: Progress,
 ) -> LensStatistics:
-    residuals, final = read_residuals(model, stimulus, points, progress=part(progress, 0.0, 0.2))
+    residuals, final = read_residuals(model, stimulus, points, edits=changes, progress=part(progress, 0.0, 0.2))
     log_u = None
     if template is not None:
         floor = np.finfo(np.float32).tiny
@@ -232,6 +192,13 @@ def _on_components(model: Backend, points: tuple[LensRow, ...], values: np.ndarr
         reached = of_layer if model.info.parallel_blocks else of_layer & (is_mlp if point.site == "mlp" else ~is_mlp)
         painted[:, reached] = values[row][:, None]
     return painted
+
+
+def _half_way(model: ResidualBackend) -> int:
+    """The first layer of the second half; earlier where no point but the last would be left (two blocks without MLPs)."""
+    return min(
+        model.info.n_layers // 2, max((point.layer for point in lens_rows(model) if not point.is_last), default=0)
+    )
 
 
 def _mean_over(scores: np.ndarray) -> np.ndarray:

@@ -8,7 +8,9 @@ Values, by `aggregation`:
     mean     mean absolute entry
     raw      as l2_norm, and the whole writes in details["writes"], float32 [steps, components, d_model]
 
-The writes add up to the residual stream, their norms do not: components cancel. `unembed` writes nothing and is NaN. With
+The writes add up to the residual stream, their norms do not: components cancel. `unembed` writes nothing and is NaN. In a
+network without a residual stream the same is measured of each part's activation, of whatever width; the activation of a
+single unit keeps its sign (l2_norm, raw), and a part that acts before the first step is NaN at all others. With
 `level="neuron"` the values are the signed activations of the MLP neurons after the nonlinearity (gated MLPs: after the
 gate), aligned to the neuron table.
 
@@ -30,6 +32,8 @@ from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, Reduction, Stimulus, no_progress
 from nmri3d.models.checks import require_choice, require_indices, require_layers
 from nmri3d.models.provenance import provenance
+from nmri3d.models.residual_backend import require
+from nmri3d.models.unit_backend import activity_units
 from nmri3d.results import Scan
 from nmri3d.scans.neurons import neuron_activations
 
@@ -80,7 +84,7 @@ def scan_fmri(model: Backend, prompt: str, config: FmriConfig, *, progress: Prog
 
     details: position int64 [steps]; special bool [steps], tokens that the tokenizer added; residual float32
     [layers + 1, steps], L2 norm of the residual stream entering each block and, last, before the final norm (component
-    level only).
+    level only, and only where there is one).
     """
     layers = require_layers(model, config.layers)
     return measure_fmri(model, model.stimulus(prompt), config, layers, progress=progress)[0]
@@ -105,19 +109,26 @@ def measure_fmri(
     details = {"position": chosen, "special": stimulus.special[chosen]}
 
     if config.level == "neuron":
+        require(model, "neurons")
         values = neuron_activations(model, stimulus, layers, progress=progress)
         components, units, signed = model.neurons, "activation after the nonlinearity", True
     else:
-        plan = model.write_plan(AGGREGATIONS[config.aggregation].reduction, layers)
-        residual = dict.fromkeys(_residual_sites(model), _norm)
+        reduction, units = AGGREGATIONS[config.aggregation]
+        has_stream, signed = "residual" in model.abilities, False
+        plan = model.write_plan(reduction, layers)
+        residual = dict.fromkeys(_residual_sites(model), _norm) if has_stream else {}
         run = model.run(stimulus, {**plan.reads, **residual}, logits=[-1] if last_logits else None, progress=progress)
         values = plan.collect(run)
         logits = run.logits[0].cpu().numpy() if last_logits else None
-        details["residual"] = torch.stack([run.reads[site].cpu() for site in residual]).numpy()[:, chosen]
-        components, units, signed = model.components, AGGREGATIONS[config.aggregation].units, False
-    if config.aggregation == "raw" and config.level == "component":
-        details["writes"] = values[chosen]
-        values = np.linalg.norm(values, axis=-1)
+        if config.aggregation == "raw":
+            details["writes"] = values[chosen]
+        if has_stream:
+            details["residual"] = torch.stack([run.reads[site].cpu() for site in residual]).numpy()[:, chosen]
+            values = np.linalg.norm(values, axis=-1) if config.aggregation == "raw" else values
+        else:
+            units, signed = activity_units(model, reduction)
+            values = model.write_plan("l2_norm", layers).collect(run) if config.aggregation == "raw" else values
+        components = model.components
     progress(1.0, "done")
     record = {
         "aggregation": config.aggregation if config.level == "component" else None,

@@ -15,6 +15,7 @@ import numpy as np
 
 from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Stimulus
+from nmri3d.models.residual_backend import require_residual
 from nmri3d.results import GenerationStep, Prediction
 from nmri3d.scans.fmri import FmriConfig, measure_fmri
 
@@ -28,6 +29,7 @@ class Generation:
     """
 
     def __init__(self, model: Backend, prompt: str, n_tokens: int, *, temperature: float = 0.0, seed: int = 0) -> None:
+        model = require_residual(model, "generation")
         if isinstance(n_tokens, bool) or not isinstance(n_tokens, int) or not 1 <= n_tokens <= model.info.n_context:
             raise InputError(f"the number of tokens to write is from 1 to {model.info.n_context:,}, got {n_tokens!r}")
         if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature <= 100:

@@ -23,6 +23,7 @@ import torch
 
 from nmri3d.errors import InputError, UnsupportedModelError
 from nmri3d.models.backend import Backend, Progress, Stimulus, no_progress
+from nmri3d.models.residual_backend import require_residual
 from nmri3d.results import HEAD_KINDS, HeadKinds
 
 LENGTH = 50
@@ -31,9 +32,10 @@ LENGTH = 50
 def head_kinds(model: Backend, *, seed: int = 0, length: int = LENGTH, progress: Progress = no_progress) -> HeadKinds:
     """Score every head on `length` random tokens, read twice.
 
-    Raises InputError where the length does not fit the model, UnsupportedModelError for a network without attention, and
-    whatever `progress` raises.
+    Raises InputError where the length does not fit the model and for a network without a residual stream,
+    UnsupportedModelError for one without attention, and whatever `progress` raises.
     """
+    model = require_residual(model, "head_kinds")
     rows = model.components.rows("head")
     if not len(rows):
         raise UnsupportedModelError(f"{model.info.title} has no attention heads, so there are no kinds of heads")
@@ -58,7 +60,7 @@ def repeated_tokens(model: Backend, *, seed: int, length: int) -> tuple[Stimulus
     """
     if isinstance(length, bool) or not isinstance(length, int) or length < 2:
         raise InputError(f"length is a whole number of tokens, at least 2; got {length!r}")
-    plain = model.stimulus("a")
+    plain = model.stimulus(model.examples[0])
     front = plain.ids[plain.special]
     if len(front) + 2 * length > model.info.n_context:
         raise InputError(

@@ -16,6 +16,7 @@ from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, no_progress
 from nmri3d.models.checks import require_choice, require_layers
 from nmri3d.models.progress import part
+from nmri3d.models.residual_backend import require_residual
 from nmri3d.results import LensTable
 from nmri3d.template.lens import SITES, lens_rows, lens_statistics, read_residuals
 
@@ -34,8 +35,7 @@ def logit_lens(
     Raises InputError for a k, layer or site that does not exist, for a prompt that cannot be run, and for a network without
     a lens.
     """
-    if "lens" not in model.abilities:
-        raise InputError(f"{model.info.title} has no residual stream that its output reads, so there is no logit lens")
+    whole = require_residual(model, "lens")
     if isinstance(k, bool) or not hasattr(k, "__index__") or not 1 <= k <= model.info.d_vocab:
         raise InputError(f"k is a whole number from 1 to {model.info.d_vocab:,}, the size of the vocabulary; got {k!r}")
     if isinstance(sites, str) or not sites:
@@ -55,7 +55,7 @@ def logit_lens(
         probabilities[lines, columns] = (best.cpu() - log_total[..., None]).exp()
 
     residuals, final = read_residuals(model, stimulus, rows, progress=part(progress, 0.0, 0.2))
-    measured = lens_statistics(model, rows, residuals, final, visit=keep, progress=part(progress, 0.2, 1.0))
+    measured = lens_statistics(whole, rows, residuals, final, visit=keep, progress=part(progress, 0.2, 1.0))
     text_of = {token: model.token_text(token) for token in np.unique(token_ids).tolist()}
     return LensTable(
         tokens=stimulus.labels,

@@ -20,6 +20,7 @@ import numpy as np
 from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, no_progress
 from nmri3d.models.provenance import provenance
+from nmri3d.models.residual_backend import require
 from nmri3d.results import Scan
 from nmri3d.scans.dispatch import canonical_mode
 from nmri3d.scans.fmri import FmriConfig, scan_fmri
@@ -58,8 +59,7 @@ def scan_neurons(
         if name not in known:
             has = f"it knows {', '.join(known)}" if known else "it has none"
             raise InputError(f"the {mode} scan of neurons has no option {name!r}; {has}")
-    if not len(model.neurons):
-        raise InputError(f"{model.info.title} has no MLP neurons; scan its components")
+    require(model, "neurons")
     if mode == "fMRI":
         if prompt is None:
             raise InputError("the fMRI scan needs a prompt; pass the sentence to run")

@@ -12,6 +12,7 @@ import torch
 from nmri3d.components import component_id
 from nmri3d.models.backend import Backend, Progress, Stimulus, no_progress
 from nmri3d.models.checks import require_indices
+from nmri3d.models.residual_backend import require
 from nmri3d.results import TopNeuron
 
 
@@ -32,6 +33,7 @@ def top_neurons(model: Backend, prompt: str, layer: int, position: int = -1, k: 
 
     Raises InputError for a layer or position that does not exist.
     """
+    require(model, "neurons")
     stimulus = model.stimulus(prompt)
     [layer] = require_indices("layer", [layer], model.info.n_layers, "this model")
     [position] = require_indices("position", [position], len(stimulus), "the prompt")

@@ -19,6 +19,7 @@ import torch
 from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, no_progress
 from nmri3d.models.progress import part
+from nmri3d.models.residual_backend import require_residual
 from nmri3d.results import OwnEffect
 from nmri3d.template.lens import LensRow, lens_reads, lens_rows, lens_statistics, stacked
 
@@ -28,8 +29,7 @@ def own_effect(model: Backend, prompt: str, component: str, *, progress: Progres
 
     Raises InputError for a component that the model does not have, and for `embed` and `unembed`, which have no such point.
     """
-    if "lens" not in model.abilities:
-        raise InputError(f"{model.info.title} has no logit lens, so a component has no effect on it; ablate it instead")
+    whole = require_residual(model, "own_effect")
     row = model.components.row(component)
     kind, layer = str(model.components.kind[row]), int(model.components.layer[row])
     if layer < 0:
@@ -45,9 +45,9 @@ def own_effect(model: Backend, prompt: str, component: str, *, progress: Progres
     without = residual - torch.from_numpy(plan.collect(run)[:, row]).to(residual.device)
     both, alone = LensRow(layer, site, "with"), LensRow(layer, site, "without")
     to_final = lens_statistics(
-        model, (both, alone), torch.stack([residual, without]), final, progress=part(progress, 0.3, 0.8)
+        whole, (both, alone), torch.stack([residual, without]), final, progress=part(progress, 0.3, 0.8)
     )
-    change = lens_statistics(model, (alone,), without[None], residual, progress=part(progress, 0.8, 1.0))
+    change = lens_statistics(whole, (alone,), without[None], residual, progress=part(progress, 0.8, 1.0))
     return OwnEffect(
         component=model.components.ids[row],
         layer=layer,

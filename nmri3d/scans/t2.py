@@ -1,7 +1,8 @@
 """T2, Tensor Layer 2: how the weights of each component are distributed.
 
 Over all weights w of a component's own undivided slice (a head: its W_Q, the K/V head that it reads, its W_O; an MLP: its
-matrices; embed: its rows; biases and norm gains left out, an attention output bias being a row of its own):
+matrices; embed: its rows; biases and norm gains left out, an attention output bias being a row of its own; a part of a
+network without a residual stream: all its own parameters, NaN where it has none):
 
     mean           sum w / n
     std            sqrt(sum (w - mean)^2 / n)
@@ -27,9 +28,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
+from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, no_progress
 from nmri3d.models.checks import require_choice
 from nmri3d.models.provenance import provenance
+from nmri3d.models.residual_backend import as_residual
 from nmri3d.results import Scan
 
 STATISTICS = {
@@ -44,6 +47,7 @@ STATISTICS = {
 }
 """What can be painted, and its unit in words."""
 
+SPECTRAL = ("ov_norm", "qk_norm")
 HISTOGRAM_BINS = 64
 OUTLIER_STD = 6.0
 CHUNK = 1 << 15
@@ -65,8 +69,15 @@ def scan_t2(model: Backend, config: T2Config, *, progress: Progress = no_progres
 
     details: each statistic [components]; histogram_counts int64 [components, 64] over equal bins with
     histogram_edges float32 [components, 65], symmetric about zero up to the largest |weight|.
+
+    Raises InputError for a spectral norm of a network without a residual stream.
     """
     started = time.perf_counter()
+    whole = as_residual(model)
+    if whole is None and config.statistic in SPECTRAL:
+        raise InputError(
+            f"{model.info.title} has no heads whose circuits have a spectral norm; choose another statistic, such as std"
+        )
     n = len(model.components)
     details = {name: np.full(n, np.nan, dtype=np.float32) for name in STATISTICS}
     counts = np.zeros((n, HISTOGRAM_BINS), dtype=np.int64)
@@ -74,14 +85,17 @@ def scan_t2(model: Backend, config: T2Config, *, progress: Progress = no_progres
     for row, name in enumerate(model.components.ids):
         progress(row / n, name)
         chunks = _chunks(model.weights(row).values())
+        if not chunks:
+            continue
         moments = _moments(chunks)
         for statistic, value in moments.items():
             details[statistic][row] = value
         counts[row], edges[row] = _histogram(chunks, moments["max"])
-    for layer in range(model.info.n_layers):
-        ov, qk = model.circuit_spectra(layer)
-        heads = model.components.rows("head", layer)
-        details["ov_norm"][heads], details["qk_norm"][heads] = ov[:, 0].cpu(), qk[:, 0].cpu()
+    if whole is not None:
+        for layer in range(whole.info.n_layers):
+            ov, qk = whole.circuit_spectra(layer)
+            heads = whole.components.rows("head", layer)
+            details["ov_norm"][heads], details["qk_norm"][heads] = ov[:, 0].cpu(), qk[:, 0].cpu()
     progress(1.0, "done")
     return Scan(
         mode="T2",

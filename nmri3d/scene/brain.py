@@ -2,7 +2,8 @@
 
 Convention. Points are mm in RAS. Pixels count from the top left corner of the picture. Geometry moves only when the form
 changes (forms.py: a surface of the cortex, or a layout of balls); `paint` writes one texel column a component
-(texture.py) and never touches the mesh. Hemispheres are hidden on the cortex only; balls are shown all.
+(texture.py) and never touches the mesh. Hemispheres are hidden on the cortex only; balls are shown all. A hippocampus
+goes with its hemisphere, the cerebellum is always shown; both are solid in a cortex of glass.
 
 Left out: what the colors mean (colors.py), text of any kind (HTML on the page, export/image.py in files), trame.
 """
@@ -18,11 +19,12 @@ import numpy as np
 from nmri3d.errors import AlignmentError, InputError
 from nmri3d.scene.audit import dropped_actors
 from nmri3d.scene.camera import VIEWS, Hemispheres
-from nmri3d.scene.cortex import CortexActor
+from nmri3d.scene.cortex import BodiesActor, CortexActor
 from nmri3d.scene.forms import Form, Forms, mixed
 from nmri3d.scene.marks import Marks
 from nmri3d.scene.mesh import split_along_borders
 from nmri3d.scene.neurons import NeuronActor
+from nmri3d.scene.ribbons import shown_sides
 from nmri3d.scene.stage import Stage
 from nmri3d.scene.texture import fold_of_sulcal_depth, texture_layout
 from nmri3d.scene.tract_actor import TractActor
@@ -66,9 +68,11 @@ class BrainScene:
     component_of_split       int32 [n_split], component row of each mesh vertex, -1 where none
     face_component           int32 [n_faces], component row of each face, faces in the atlas' order (left first)
     split_faces              int32 [n_faces, 3], all faces as mesh vertices, also those of a hidden hemisphere
+    drawn_faces              int64 [k], numbers of the faces that cortex and bodies draw
     layout                   TextureLayout: where colors lie in the texture
     form                     Form that is shown; its name is "" within a morph
     tracts                   TractActor: the tubes of a DTI scan
+    bodies                   BodiesActor of the cerebellum and the hippocampi, None where the atlas has none
     neurons                  NeuronActor while the MLP parcels show their neurons, else None
     volume                   VolumeActor while voxels are drawn instead of the cortex, else None
 
@@ -87,7 +91,7 @@ class BrainScene:
     ) -> None:
         self.atlas = atlas
         self.stats = SceneStats()
-        self.layout = texture_layout(len(atlas.components))
+        self.layout = texture_layout(len(atlas.components), tuple(atlas.body_components.tolist()))
         self.face_component = np.asarray(atlas.face_component, dtype=np.int32)
         split = split_along_borders(atlas.faces, self.face_component)
         self.vertex_of_split, self.component_of_split, self.split_faces = split.vertex, split.component, split.faces
@@ -97,15 +101,21 @@ class BrainScene:
         self.form: Form = self._forms.get(self._known(surface))
         self._hemispheres: Hemispheres = "both"
         self._covered = np.zeros(len(split.faces), dtype=bool)
+        self.drawn_faces = np.arange(len(split.faces))
         self._split = split
         self.neurons: NeuronActor | None = None
         self.volume: VolumeActor | None = None
 
         self.stage = Stage(off_screen=off_screen, background=background)
         self.plotter, self.render_window = self.stage.plotter, self.stage.render_window
-        fold = fold_of_sulcal_depth(atlas.sulcal_depth)[split.vertex]
+        fold = self._fold()[split.vertex]
         self._cortex = CortexActor(self.plotter, split, self.layout, fold, self.form.points, self.form.normals)
         self.mesh, self.actor, self.texture = self._cortex.mesh, self._cortex.actor, self._cortex.texture
+        coordinates = self.layout.texture_coordinates(split.component, fold)
+        self.bodies: BodiesActor | None = None
+        if atlas.bodies:
+            first, form = atlas.n_cortex_faces, self.form
+            self.bodies = BodiesActor(self.plotter, self.texture, split, first, coordinates, form.points, form.normals)
         self.stats.n_mesh_builds += 1
         self._marks = Marks(self.plotter, atlas)
         self.tracts = TractActor(self.plotter, atlas, self.form.frame)
@@ -131,6 +141,17 @@ class BrainScene:
     def is_glass(self) -> bool:
         """Whether the cortex is painted as glass."""
         return self._cortex.is_glass
+
+    @property
+    def hides_bodies(self) -> bool:
+        """Whether there are bodies that a solid cortex would hide, wholly or in part."""
+        return self.bodies is not None and self.form.kind == "surface"
+
+    def hand_over_bodies(self) -> None:
+        """Let the cortex hold all faces and the bodies next to none, for a browser that parts them itself."""
+        if self.bodies is not None:
+            self._cortex.draw_faces(np.arange(len(self.split_faces)))
+            self.bodies.place_holder()
 
     def show_tracts(self, tracts: Tracts | None, style: TractStyle | None = None) -> None:
         """Draw the tracts of a DTI scan as tubes; None takes them away. They are seen in a cortex of glass (`paint`)."""
@@ -362,11 +383,25 @@ class BrainScene:
         ray = self.stage.ray(x, y)
         if ray is None:
             return None, None
-        bare = self._cortex.hit(ray)
+        bare = self._surface_hit(ray)
         found = None if self.neurons is None else self.neurons.hit(ray)
         if found is not None and (bare is None or found[2] <= bare[1]):
             return found[0], found[1] if found[1] >= 0 else None
         return None if bare is None else bare[0], None
+
+    def _surface_hit(self, ray: tuple[np.ndarray, np.ndarray]) -> tuple[int, float] | None:
+        """What a line of sight meets of cortex and bodies; a body that is seen in a cortex of glass goes before the glass."""
+        cortex = self._cortex.hit(ray)
+        body = None if self.bodies is None else self.bodies.hit(ray)
+        if body is None or cortex is None:
+            return cortex or body
+        return body if self.is_glass or body[1] <= cortex[1] else cortex
+
+    def _fold(self) -> np.ndarray:
+        """float32 [v]: the folding of the cortex, and that of the bodies by itself."""
+        depth, first = self.atlas.sulcal_depth, self.atlas.n_cortex_vertices
+        parts = [first, *(body.first_vertex for body in self.atlas.bodies[1:])] if self.atlas.bodies else []
+        return np.concatenate([fold_of_sulcal_depth(part) for part in np.split(depth, parts)])
 
     @property
     def _shown_hemispheres(self) -> Hemispheres:
@@ -383,6 +418,8 @@ class BrainScene:
             self.show_volume(None)
         self.form, self._vertices = form, vertices
         self._cortex.place(form.points, form.normals)
+        if self.bodies is not None:
+            self.bodies.place(form.points, form.normals)
         if self.neurons is not None:
             self.neurons.follow(form.points, form.normals)
         self._choose_faces()
@@ -397,15 +434,16 @@ class BrainScene:
     def _choose_faces(self) -> None:
         """Draw the faces that the form has, on the shown hemispheres, and that nothing else draws; frame what is there."""
         shown = np.ones(len(self.split_faces), dtype=bool) if self.form.faces is None else self.form.faces.copy()
-        left = self.atlas.n_left_faces
-        if self._shown_hemispheres != "both":
-            shown[left:] &= self._hemispheres == "right"
-            shown[:left] &= self._hemispheres == "left"
+        shown &= shown_sides(self.atlas.face_side, self._shown_hemispheres)
         there = np.zeros(len(self.form.points), dtype=bool)
         there[self.split_faces[shown]] = True
         self.stage.framing = self.form.points[there].astype(np.float64)
         if self.volume is not None:  # it frames what it stands for, and draws it
             shown[:] = False
-        self._cortex.draw_faces(np.flatnonzero(shown & ~self._covered))
+        drawn = self.drawn_faces = np.flatnonzero(shown & ~self._covered)
+        if self.bodies is not None:
+            self.bodies.draw_faces(drawn)
+            drawn = drawn[drawn < self.atlas.n_cortex_faces]
+        self._cortex.draw_faces(drawn)
         if self.neurons is not None:
             self.neurons.show(shown)

@@ -79,11 +79,7 @@ class Forms:
         """Points and normals, float32 [v, 3] each, of a surface's own, unsplit vertices."""
         points = np.asarray(self._atlas.surfaces[name], dtype=np.float32)
         if name not in self._surface_normals:
-            if name == "flat":
-                normals = np.zeros_like(points)
-                normals[:, 2] = 1.0
-            else:
-                normals = vertex_normals(points, self._atlas.faces)
+            normals = self._flat_normals(points) if name == "flat" else vertex_normals(points, self._atlas.faces)
             self._surface_normals[name] = normals
         return points, self._surface_normals[name]
 
@@ -93,9 +89,24 @@ class Forms:
         if self._balls is None:
             atlas, split = self._atlas, self._split
             self._balls = ball_directions(
-                atlas.surfaces["sphere"], atlas.n_left_vertices, split.vertex, split.component, split.faces
+                atlas.surfaces["sphere"],
+                atlas.n_left_vertices,
+                split.vertex,
+                split.component,
+                split.faces,
+                atlas.n_cortex_vertices,
             )
         return self._balls
+
+    def _flat_normals(self, points: np.ndarray) -> np.ndarray:
+        """float32 [v, 3]: upwards on the flat cortex, outwards on the bodies beside it."""
+        normals = np.zeros_like(points)
+        normals[:, 2] = 1.0
+        first = self._atlas.n_cortex_vertices
+        if first < len(points):
+            faces = self._atlas.faces[self._atlas.n_cortex_faces :] - first
+            normals[first:] = vertex_normals(points[first:], faces)
+        return normals
 
     def _of_surface(self, name: str) -> Form:
         points, normals = self.vertices(name)

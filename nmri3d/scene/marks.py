@@ -33,12 +33,10 @@ class Marks:
 
     def __init__(self, plotter: pyvista.Plotter, atlas: Atlas) -> None:
         self._atlas = atlas
-        n_left = atlas.n_left_vertices
-        self._borders = RibbonActor(
-            plotter, "borders", color="#10131a", half_width=0.16, lift=0.12, n_left_vertices=n_left
-        )
+        side = atlas.vertex_side
+        self._borders = RibbonActor(plotter, "borders", color="#10131a", half_width=0.16, lift=0.12, side=side)
         self._glow = [
-            RibbonActor(plotter, name, color=GLOW, half_width=width, lift=lift, opacity=opacity, n_left_vertices=n_left)
+            RibbonActor(plotter, name, color=GLOW, half_width=width, lift=lift, opacity=opacity, side=side)
             for name, width, lift, opacity in _GLOW_RIBBONS
         ]
         self._shells = [_shell(plotter, name, opacity) for name, _, opacity in _GLOW_SHELLS]

@@ -1,6 +1,7 @@
 """Painting one step of a scan on a scene: colors of the components, glass where there are tracts, and the tracts' tubes.
 
-Convention. A scan with tracts is shown on a cortex of glass, any other on a solid one, unless the caller says otherwise.
+Convention. A scan with tracts is shown on a cortex of glass, and so is any scan of a network with bodies in or under
+the cortex; any other on a solid one, unless the caller says otherwise.
 
 Left out: ranges and color maps (colors.py), figures around the brain (export/image.py).
 """
@@ -48,7 +49,7 @@ def paint_scan(
     Raises InputError for a marked tube that is not there.
     """
     values = scan.values[step]
-    translucent = scan.tracts is not None if glass is None else glass
+    translucent = scan.tracts is not None or scene.hides_bodies if glass is None else glass
     scene.paint(component_colors(values, display, colors), strengths(values, display) if translucent else None)
     if scene.volume is not None:
         scene.volume.paint(component_colors(values, display, colors), strengths(values, display))

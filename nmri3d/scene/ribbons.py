@@ -34,10 +34,10 @@ class RibbonActor:
         half_width: float,
         lift: float,
         opacity: float = 1.0,
-        n_left_vertices: int,
+        side: np.ndarray,
     ) -> None:
         self._half_width, self._lift = half_width, lift
-        self._n_left_vertices = n_left_vertices
+        self._side = side
         self._path: RibbonPath = _NOTHING
         self._triangles = np.zeros((0, 3), dtype=np.int64)
         self._hemispheres: Hemispheres = "both"
@@ -84,11 +84,19 @@ class RibbonActor:
         self._hemispheres = hemispheres
         if self._hidden or not len(self._path.vertex):
             return
-        left = self._path.vertex[self._triangles[:, 0] // 2] < self._n_left_vertices
-        shown = {"both": self._triangles, "left": self._triangles[left], "right": self._triangles[~left]}[hemispheres]
+        side = self._side[self._path.vertex[self._triangles[:, 0] // 2]]
+        shown = self._triangles[shown_sides(side, hemispheres)]
         self.mesh.SetPolys(triangle_cells(shown))
         self.mesh.Modified()
         self.actor.visibility = len(shown) > 0
+
+
+def shown_sides(side: np.ndarray, hemispheres: Hemispheres) -> np.ndarray:
+    """bool [n]: what of sides, int8 [n] (0 left, 1 right, 2 on neither), is shown with the given hemispheres."""
+    if hemispheres == "both":
+        return np.ones(len(side), dtype=bool)
+    shown: np.ndarray = (side == (0 if hemispheres == "left" else 1)) | (side == 2)
+    return shown
 
 
 def triangle_cells(triangles: Any) -> pyvista.CellArray:

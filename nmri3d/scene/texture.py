@@ -25,6 +25,9 @@ clear glass, a strong one shows its color. The fourth channel is the opacity (25
     color of either row: floor(GLASS * (1 - w) + (color above) * w + 0.5), GLASS_SULCUS or GLASS_GYRUS
     opacity:             floor(255 * (GLASS_LEAST + (GLASS_MOST - GLASS_LEAST) * w) + 0.5)
 
+Components of `solid` (those of the cerebellum and the hippocampi) are no glass. In it they are opaque, and have their own
+color but for the weakest, which show the grey folding and so the shape: w = min(1, SOLID_GAIN * s) * a in place of a.
+
 Left out: VTK. numpy only.
 """
 
@@ -45,6 +48,7 @@ SULCUS_SHADE = 0.85
 GLASS_SULCUS = (118, 126, 140)
 GLASS_GYRUS = (190, 200, 216)
 GLASS_LEAST, GLASS_MOST = 0.13, 0.6
+SOLID_GAIN = 4.0
 _FOLD_WIDTH = 0.6
 """Share of the sulcal depth's standard deviation over which the folding goes from sulcus to gyrus."""
 
@@ -62,6 +66,8 @@ class TextureLayout:
     glass_sulcus: tuple[int, int, int] = GLASS_SULCUS
     glass_gyrus: tuple[int, int, int] = GLASS_GYRUS
     glass_opacity: tuple[float, float] = (GLASS_LEAST, GLASS_MOST)
+    solid: tuple[int, ...] = ()
+    solid_gain: float = SOLID_GAIN
 
     @property
     def n_slots(self) -> int:
@@ -77,15 +83,18 @@ class TextureLayout:
         return np.stack([u, v], axis=1).astype(np.float32)
 
 
-def texture_layout(n_components: int) -> TextureLayout:
-    """Layout for a table of n components. Raises InputError if they do not fit (over 8 million)."""
+def texture_layout(n_components: int, solid: tuple[int, ...] = ()) -> TextureLayout:
+    """Layout for a table of n components, of which `solid` are no glass.
+
+    Raises InputError if they do not fit (over 8 million).
+    """
     if n_components < 0:
         raise InputError(f"a texture needs a number of components of at least 0, got {n_components}")
     slots = n_components + 1
     bands = -(-slots // MAX_WIDTH)
     if 2 * bands > MAX_WIDTH:
         raise InputError(f"{n_components} components do not fit in one texture; the most is {MAX_WIDTH**2 // 2 - 1}")
-    return TextureLayout(n_components, min(slots, MAX_WIDTH), 2 * bands)
+    return TextureLayout(n_components, min(slots, MAX_WIDTH), 2 * bands, solid=solid)
 
 
 def texture_image(
@@ -115,13 +124,18 @@ def texture_image(
     if glass is None:
         image[..., :3] = underlay * (1.0 - alpha) + painted * alpha
     else:
-        weight = np.zeros(bands * layout.width)
-        weight[: len(colors)] = np.clip(np.nan_to_num(glass), 0.0, 1.0)
-        weight = weight.reshape(alpha.shape) * alpha
+        strength = np.zeros(bands * layout.width)
+        strength[: len(colors)] = np.clip(np.nan_to_num(glass), 0.0, 1.0)
+        strength = strength.reshape(alpha.shape)
+        weight, firm = strength * alpha, np.minimum(1.0, layout.solid_gain * strength) * alpha
         clear = np.array([layout.glass_sulcus, layout.glass_gyrus], dtype=np.float64).reshape(1, 2, 1, 3)
         least, most = layout.glass_opacity
-        image[..., :3] = clear * (1.0 - weight) + painted * weight
-        image[..., 3:] = 255 * (least + (most - least) * weight)
+        through = np.ones(bands * layout.width, dtype=bool)
+        through[list(layout.solid)] = False
+        through = through.reshape(alpha.shape)
+        solid = underlay * (1.0 - firm) + painted * firm
+        image[..., :3] = np.where(through, clear * (1.0 - weight) + painted * weight, solid)
+        image[..., 3:] = np.where(through, 255 * (least + (most - least) * weight), 255.0)
     return np.floor(image + 0.5).astype(np.uint8).reshape(layout.height, layout.width, 4)
 
 

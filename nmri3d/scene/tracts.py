@@ -71,7 +71,7 @@ class TractFrame:
 
     anchor  float32 [n, 3], mm: the end of a component's tracts, on the surface; NaN without a place
     inward  float32 [n, 3], unit: the inward normal of its parcel; NaN without a place
-    side    int8 [n], 0 left, 1 right, -1 without a place
+    side    int8 [n], 0 left, 1 right, -1 without a place; of a body the side of the midline that the anchor lies on
     core    float32 [2, 3], mm: middle of each hemisphere
     gate    float32 [2, 3], mm: middle of each medial wall
     """
@@ -92,10 +92,10 @@ def tract_frame(atlas: Atlas, surface: str) -> TractFrame:
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     middle = corners.mean(axis=1)
     n, left = len(atlas.components), atlas.n_left_vertices
-    halves = (slice(None, left), slice(left, None))
+    halves = (slice(None, left), slice(left, atlas.n_cortex_vertices))
     core = np.stack([(points[half].min(axis=0) + points[half].max(axis=0)) / 2 for half in halves])
     gate = core.copy()
-    for half, faces in enumerate((slice(None, atlas.n_left_faces), slice(atlas.n_left_faces, None))):
+    for half, faces in enumerate((slice(None, atlas.n_left_faces), slice(atlas.n_left_faces, atlas.n_cortex_faces))):
         wall = atlas.face_component[faces] < 0
         if wall.any():
             gate[half] = np.median(middle[faces][wall], axis=0)
@@ -103,7 +103,8 @@ def tract_frame(atlas: Atlas, surface: str) -> TractFrame:
     there = center >= 0
     row = atlas.face_component
     outward = np.stack([np.bincount(row[row >= 0], normal[row >= 0, axis], n) for axis in range(3)], axis=1)
-    side = np.where(there, (center >= left).astype(np.int8), -1).astype(np.int8)
+    on_right = np.where(center < atlas.n_cortex_vertices, center >= left, points[center, 0] > 0)
+    side = np.where(there, on_right, -1).astype(np.int8)
     anchor = np.where(there[:, None], points[center], np.nan)
     to_core = core[np.maximum(side, 0)] - anchor
     # a parcel that surrounds a fold may face every way at once: its tracts then leave towards the core

@@ -29,6 +29,7 @@ from nmri3d.atlas import Atlas
 from nmri3d.atlas.volume import OUTSIDE, LabelVolume
 from nmri3d.errors import AlignmentError, InputError
 from nmri3d.scene.camera import Hemispheres
+from nmri3d.scene.ribbons import shown_sides
 from nmri3d.scene.texture import UNDERLAY_GYRUS
 
 OPACITY = (0.02, 0.8)
@@ -172,7 +173,7 @@ class VolumeActor:
     def _table(self) -> np.ndarray:
         table = component_rgba(self._colors, self._strength, self._selected)
         if self._hemispheres != "both":
-            table[self._side != ("left", "right").index(self._hemispheres), 3] = 0
+            table[~shown_sides(self._side, self._hemispheres), 3] = 0
         return table
 
     def _write(self) -> None:
@@ -224,11 +225,10 @@ def _volume_prop(image: Any) -> Any:
 
 
 def component_sides(atlas: Atlas) -> np.ndarray:
-    """int8 [n]: 0 for a component on the left hemisphere, 1 on the right, -1 without a place."""
+    """int8 [n]: 0 for a component that is shown with the left hemisphere, 1 with the right, 2 with both, -1 for no place."""
     side = np.full(len(atlas.components), -1, dtype=np.int8)
-    for number, part in enumerate((slice(atlas.n_left_faces), slice(atlas.n_left_faces, None))):
-        rows = atlas.face_component[part]
-        side[rows[rows >= 0]] = number
+    placed = atlas.face_component >= 0
+    side[atlas.face_component[placed]] = atlas.face_side[placed]
     return side
 
 

@@ -1,7 +1,7 @@
 """What is asked of a model beside scans: the likeliest next tokens, the strongest neurons; and the checks of numbers.
 
-Convention. Probabilities are the softmax over the whole vocabulary, in float64. Neurons are ordered by |activation| and
-keep their sign. Numbers come from people and browsers: a bool, a float or a text is refused, not converted.
+Convention. Probabilities are the softmax over the whole vocabulary, in float64; signals have none. Neurons are ordered by
+|activation| and keep their sign. Numbers come from people and browsers: a bool, a float or a text is refused, not converted.
 
 Left out: caching and turns, which `nmri3d.service.core` adds.
 """
@@ -25,13 +25,25 @@ T = TypeVar("T")
 
 
 def next_tokens(backend: Backend, prompt: str, count: int, progress: Progress) -> list[Prediction]:
-    """The `count` likeliest tokens after the prompt, likeliest first; equal logits by token id."""
+    """The `count` likeliest tokens after the prompt, likeliest first; equal logits by token id.
+
+    Of a network of signals: the values of all its outputs at the last step, in their order.
+    """
     logits = backend.run(backend.stimulus(prompt), {}, logits=[-1], progress=progress).logits
     scores = _as_float64(logits)[-1]
+    if backend.outputs == "signal":
+        return [Prediction(backend.token_text(i), i, None, float(scores[i])) for i in range(len(scores))]
     shifted = np.exp(scores - scores.max())
     probabilities = shifted / shifted.sum()
     best = np.argsort(-scores, kind="stable")[:count].tolist()
     return [Prediction(backend.token_text(i), i, float(probabilities[i]), float(scores[i])) for i in best]
+
+
+def step_outputs(backend: Backend, prompt: str, progress: Progress) -> np.ndarray:
+    """Float32 [steps, outputs]: logits, or signals, at every step of a prompt."""
+    stimulus = backend.stimulus(prompt)
+    logits = backend.run(stimulus, {}, logits=range(len(stimulus)), progress=progress).logits
+    return _as_float64(logits).astype(np.float32)
 
 
 def mlp_activations(backend: Backend, prompt: str, layer: int, progress: Progress) -> np.ndarray:

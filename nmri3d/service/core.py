@@ -21,12 +21,14 @@ import numpy as np
 from nmri3d.errors import Cancelled, InputError
 from nmri3d.models.backend import Backend, ModelInfo, Progress, no_progress
 from nmri3d.models.location import require_allowed
+from nmri3d.models.residual_backend import require_residual
 from nmri3d.results import Prediction, Scan
 from nmri3d.service.answers import (
     mlp_activations,
     naming_memory,
     next_tokens,
     require_integer,
+    step_outputs,
     strongest_neurons,
 )
 from nmri3d.service.cache import option_key
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
     from nmri3d.results import TopNeuron
 
 T = TypeVar("T")
+
+
+LISTED = 10
+"""So many answers may be asked for even of a network that has fewer."""
 
 
 class Service(Measuring):
@@ -205,16 +211,24 @@ class Service(Measuring):
         return self._answer(prompt, _scan_key(mode, config), measure, progress)
 
     def predict(self, prompt: str, *, k: int = 5, progress: Progress = no_progress) -> list[Prediction]:
-        """The k likeliest next tokens after the prompt, likeliest first.
+        """The k likeliest next tokens after the prompt, likeliest first; of fewer there are, or of signals, all.
 
         Raises InputError for a bad prompt or k, and else as `scan`.
         """
-        count = require_integer(k, "k", 1, self.require_backend().info.d_vocab)
+        count = require_integer(k, "k", 1, max(LISTED, self.require_backend().info.d_vocab))
 
         def measure(backend: Backend, report: Progress) -> list[Prediction]:
             return next_tokens(backend, prompt, count, report)
 
         return list(self._answer(prompt, ("predict", count), measure, progress))
+
+    def outputs(self, prompt: str, *, progress: Progress = no_progress) -> np.ndarray:
+        """Float32 [steps, outputs]: the logits, or the signals, at every step of a prompt. Raises as `scan`."""
+
+        def measure(backend: Backend, report: Progress) -> np.ndarray:
+            return step_outputs(backend, prompt, report)
+
+        return self._answer(prompt, "outputs", measure, progress)
 
     def top_neurons(
         self, prompt: str, layer: int, position: int, k: int = 10, *, progress: Progress = no_progress
@@ -223,9 +237,11 @@ class Service(Measuring):
 
         position  index of a token, from the end where negative
 
-        Raises InputError for a layer, position or k that does not exist, and else as `scan`.
+        Raises InputError for a layer, position or k that does not exist and for a model without MLP neurons, and else as
+        `scan`.
         """
-        layer = require_integer(layer, "layer", 0, self.require_backend().info.n_layers - 1)
+        model = require_residual(self.require_backend(), "neurons")
+        layer = require_integer(layer, "layer", 0, model.info.n_layers - 1)
 
         def measure(backend: Backend, report: Progress) -> np.ndarray:
             return mlp_activations(backend, prompt, layer, report)

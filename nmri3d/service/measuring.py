@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nmri3d.errors import Cancelled
 from nmri3d.models.backend import Backend, Progress, no_progress
+from nmri3d.models.residual_backend import require_residual
 from nmri3d.results import Comparison, Heatmap, Prediction, Scan, Sweep, Writing
 from nmri3d.service.cache import option_key
 
@@ -130,8 +131,9 @@ class Measuring:
         from nmri3d.models.checks import require_indices
 
         def measure(model: Backend, report: Progress) -> np.ndarray:
+            with_heads = require_residual(model, "attention")
             (number,) = require_indices("layer", [layer], model.info.n_layers, "this model")
-            return model.attention(model.stimulus(prompt), number)
+            return with_heads.attention(model.stimulus(prompt), number)
 
         return self._answer(prompt, ("attention", layer), measure, progress)
 

@@ -195,7 +195,8 @@ def _arrays(result: Result) -> Iterable[tuple[str, np.ndarray]]:
                     yield f"tracts/{name}", getattr(result.tracts, name)
         case Comparison():
             yield from {"before": result.values_before, "after": result.values_after}.items()
-            yield "answer", np.array([result.kl, result.logit_before, result.logit_after, result.probability_after])
+            answer = [result.kl, result.logit_before, result.logit_after, result.probability_after]
+            yield "answer", np.array(answer, dtype=np.float64)  # NaN for what signals have not
         case Heatmap():
             yield from {"values": result.values, "stderr": result.stderr}.items()
             yield "metric", np.array([result.clean_metric, result.corrupt_metric])

@@ -13,6 +13,9 @@ import os
 import threading
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import fields
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -22,18 +25,20 @@ from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, no_progress
 from nmri3d.results.storage import read_result, write_result
 from nmri3d.template.build import build_template
-from nmri3d.template.reference import text_digest
-from nmri3d.template.template import LensReference, Template
+from nmri3d.template.reference import passages, reference_of, text_digest
+from nmri3d.template.template import ActivityReference, LensReference, Template
 
 VERSION = 1
 CACHE_VARIABLE = "NMRI3D_CACHE"
 
-_LENS = tuple(field.name for field in fields(LensReference))
+_PARTS = {"lens": LensReference, "activity": ActivityReference}
+"""Parts of a template that not all networks have, and are kept under their names."""
 _SCALARS = ("fingerprint", "model_id", "n_tokens", "embedding_std")
-_ARRAYS = tuple(field.name for field in fields(Template) if field.name not in (*_SCALARS, "components", "lens"))
+_ARRAYS = tuple(field.name for field in fields(Template) if field.name not in (*_SCALARS, *_PARTS, "components"))
 _REMEMBERED = 2
 _memory: OrderedDict[str, Template] = OrderedDict()
 _lock = threading.Lock()
+_elsewhere: ContextVar[Path | None] = ContextVar("_elsewhere", default=None)
 
 
 def template_of(model: Backend, progress: Progress = no_progress) -> Template:
@@ -46,7 +51,7 @@ def template_of(model: Backend, progress: Progress = no_progress) -> Template:
     if found is None:
         found = build_template(model, progress=progress)
         try:
-            save_template(found, cache_folder() / _file_name(model))
+            save_template(found, cache_folder() / _file_name(model), reference_of(model))
         except OSError as error:
             warnings.warn(
                 f"the template cannot be kept in {cache_folder()} ({error.strerror or error}); make room, or set "
@@ -62,32 +67,50 @@ def available(model: Backend) -> bool:
     return _stored(model) is not None
 
 
+@contextmanager
+def templates_kept_in(folder: Path) -> Iterator[None]:
+    """Within this, new templates are kept in `folder`: of networks that nobody will ask for again."""
+    token = _elsewhere.set(folder)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
+
+
 def cache_folder() -> Path:
     """Where templates are kept: NMRI3D_CACHE/templates if that is set, else the user's cache folder."""
     from platformdirs import user_cache_path
 
+    if (elsewhere := _elsewhere.get()) is not None:
+        return elsewhere
     root = os.environ.get(CACHE_VARIABLE)
     return (Path(root).expanduser() if root else user_cache_path("nmri3d")) / "templates"
 
 
-def save_template(template: Template, path: Path) -> Path:
-    """Write a template to one `.npz` file, whole or not at all. Raises OSError."""
+def save_template(template: Template, path: Path, texts: Sequence[str] | None = None) -> Path:
+    """Write a template of the passages, or of `texts`, to one `.npz` file, whole or not at all. Raises OSError."""
     arrays = {name: getattr(template, name) for name in _ARRAYS}
-    if template.lens is not None:
-        arrays |= {f"lens/{name}": getattr(template.lens, name) for name in _LENS}
+    for part in _PARTS:
+        if (own := getattr(template, part)) is not None:
+            arrays |= {f"{part}/{field.name}": getattr(own, field.name) for field in fields(own)}
     meta = {name: getattr(template, name) for name in _SCALARS}
-    return write_result(path, _form(), meta, arrays, template.components)
+    return write_result(path, _form(texts), meta, arrays, template.components)
 
 
-def open_template(path: Path) -> Template:
-    """Read a template. Raises InputError for a file that is missing, damaged, or of another version."""
-    meta, arrays, components = read_result(path, _form())
+def open_template(path: Path, texts: Sequence[str] | None = None) -> Template:
+    """Read a template of the passages, or of `texts`. Raises InputError for a file that is missing, damaged, or of others."""
+    meta, arrays, components = read_result(path, _form(texts))
     try:
-        lens = LensReference(**{name: arrays[f"lens/{name}"] for name in _LENS}) if "lens/kl" in arrays else None
-        held: dict[str, Any] = {name: meta[name] for name in _SCALARS} | {name: arrays[name] for name in _ARRAYS}
+        held: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
+        for part, cls in _PARTS.items():
+            own = {
+                name.removeprefix(f"{part}/"): array for name, array in arrays.items() if name.startswith(f"{part}/")
+            }
+            held[part] = cls(**own) if own else None
+        held |= {name: meta[name] for name in _SCALARS}
         if components is None:
             raise KeyError("components")
-        return Template(components=components, lens=lens, **held)
+        return Template(components=components, **held)
     except (KeyError, TypeError, AttributeError, InputError, ValueError) as error:
         raise InputError(f"{path} is not a template, or it is damaged ({error}); delete it") from error
 
@@ -99,12 +122,12 @@ def shipped_path() -> Path | None:
         return found[0] if found else None
 
 
-def _form() -> str:
-    return f"nmri3d-template-{VERSION}-{text_digest()}"
+def _form(texts: Sequence[str] | None) -> str:
+    return f"nmri3d-template-{VERSION}-{text_digest(passages() if texts is None else texts)}"
 
 
 def _file_name(model: Backend) -> str:
-    return f"{model.info.fingerprint[:24]}-{VERSION}-{text_digest()}.npz"
+    return f"{model.info.fingerprint[:24]}-{VERSION}-{text_digest(reference_of(model))}.npz"
 
 
 def _stored(model: Backend) -> Template | None:
@@ -113,9 +136,11 @@ def _stored(model: Backend) -> Template | None:
         if model.info.fingerprint in _memory:
             _memory.move_to_end(model.info.fingerprint)
             return _memory[model.info.fingerprint]
-    for path in (shipped_path(), cache_folder() / _file_name(model)):
+    texts = reference_of(model)
+    shipped = None if model.reference() else shipped_path()
+    for path in (shipped, cache_folder() / _file_name(model)):
         try:
-            template = open_template(path) if path is not None else None
+            template = open_template(path, texts) if path is not None else None
         except InputError:
             continue
         if (

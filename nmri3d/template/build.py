@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from nmri3d.components import ComponentTable
 from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, Stimulus, no_progress
 from nmri3d.models.progress import part
+from nmri3d.models.residual_backend import ResidualBackend, as_residual
+from nmri3d.models.unit_backend import as_units
+from nmri3d.template.activity import build_activity_template
 from nmri3d.template.lens import (
     POSITIONS,
     LensRow,
@@ -31,7 +33,8 @@ from nmri3d.template.lens import (
     own_distribution,
     stacked,
 )
-from nmri3d.template.reference import passages
+from nmri3d.template.moments import Moments, Writes
+from nmri3d.template.reference import reference_of
 from nmri3d.template.template import LensReference, Template, stratum_of
 
 if TYPE_CHECKING:
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
 SAMPLED = (1, 1, 2)
 """Positions a passage, by stratum, at which the lens is taken."""
 
-KEPT = 5
 SEED = 0
 
 
@@ -51,22 +53,27 @@ def build_template(model: Backend, *, texts: Sequence[str] | None = None, progre
 
     `progress` is called after every passage and may raise Cancelled. Raises InputError where no passage fits the model.
     """
-    texts = passages() if texts is None else texts
+    texts = reference_of(model) if texts is None else texts
+    whole = as_residual(model)
+    if whole is None:
+        return build_activity_template(as_units(model), texts, progress)
     layers = frozenset(range(model.info.n_layers))
     plan = model.write_plan("whole", layers)
     rows = lens_rows(model) if "lens" in model.abilities else ()
-    writes = _Writes(model.components, model.info.d_model)
-    neurons = _Moments((len(model.neurons),))
-    lens = _LensSamples(model, rows)
+    writes = Writes(model.components, model.info.d_model)
+    neurons = Moments((len(model.neurons),))
+    lens = _LensSamples(whole, rows)
     points = _stream(model)
-    stream = _Moments((len(points), model.info.d_model))
-    posts = {f"blocks.{layer}.mlp.hook_post": model.neurons.rows(layer=layer) for layer in sorted(layers)}
+    stream = Moments((len(points), model.info.d_model))
+    with_neurons = sorted(set(model.neurons.layer.tolist()))
+    posts = {f"blocks.{layer}.mlp.hook_post": model.neurons.rows(layer=layer) for layer in with_neurons}
     for passage, text in enumerate(texts):
         progress(0.9 * passage / len(texts), f"reference text, passage {passage + 1} of {len(texts)}")
         stimulus = _fitting(model, text)
         reads: dict[str, Reducer] = {**plan.reads, **dict.fromkeys(posts, _activations), **points, **lens_reads(rows)}
         run = model.run(stimulus, reads)
-        writes.add(passage, plan.collect(run))
+        written = plan.collect(run)
+        writes.add(passage, written, np.linalg.norm(written, axis=-1), ranked_from=1)
         activations = np.empty((len(stimulus), len(model.neurons)), np.float32)
         for site, columns in posts.items():
             activations[:, columns] = run.reads[site]
@@ -135,73 +142,6 @@ def _fitting(model: Backend, text: str) -> Stimulus:
             words = words[: max(1, len(words) * 3 // 4)]
 
 
-class _Moments:
-    """Streaming mean and standard deviation of arrays [samples, ...], summed in float64."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.n = 0
-        self._sum = np.zeros(shape)
-        self._squares = np.zeros(shape)
-
-    def add(self, values: np.ndarray) -> None:
-        self.n += len(values)
-        for sample in values:
-            exact = sample.astype(np.float64)
-            self._sum += exact
-            self._squares += exact * exact
-
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation, float32; NaN where there are no samples."""
-        if self.n == 0:
-            return (np.full(self._sum.shape, np.nan, np.float32),) * 2
-        mean = self._sum / self.n
-        variance = self._squares / self.n - mean**2
-        # rounding of the two float64 sums: without it a write that never changes would seem to
-        rounding = 1e-13 * self._squares / self.n
-        return mean.astype(np.float32), np.sqrt(np.where(variance > rounding, variance, 0 * variance)).astype(
-            np.float32
-        )
-
-    def spread_of(self, row: int) -> float:
-        """Standard deviation of all entries of one row, over samples and dimensions together."""
-        mean = self._sum[row].mean() / self.n
-        return float(np.sqrt(self._squares[row].mean() / self.n - mean**2))
-
-
-class _Writes:
-    """Sums over the writes of all components, and the passages that move each most."""
-
-    def __init__(self, components: ComponentTable, d_model: int) -> None:
-        n = len(components)
-        self.first, self.later = _Moments((n, d_model)), _Moments((n, d_model))
-        self.first_norms, self.norms = _Moments((n,)), _Moments((n,))
-        self.top_value = np.full((n, KEPT), np.nan, np.float32)
-        self.top_passage = np.full((n, KEPT), -1, np.int32)
-        self.top_position = np.full((n, KEPT), -1, np.int32)
-
-    def add(self, passage: int, writes: np.ndarray) -> None:
-        """Add the writes [positions, components, d_model] of one passage."""
-        norms = np.linalg.norm(writes, axis=-1)
-        self.first.add(writes[:1])
-        self.later.add(writes[1:])
-        self.first_norms.add(norms[:1])
-        self.norms.add(norms[1:])
-        if len(norms) > 1:
-            best = 1 + np.argmax(norms[1:], axis=0)
-            value = np.take_along_axis(norms, best[None], axis=0)[0]
-            self._rank(value, passage, best)
-
-    def _rank(self, value: np.ndarray, passage: int, position: np.ndarray) -> None:
-        values = np.column_stack([self.top_value, value])
-        # NaN (nothing there yet, or a row that writes nothing) sorts last; equal ones keep the earlier passage
-        order = np.argsort(-values, axis=1, kind="stable")[:, :KEPT]
-        passages_ = np.column_stack([self.top_passage, np.where(np.isnan(value), -1, passage)])
-        positions = np.column_stack([self.top_position, np.where(np.isnan(value), -1, position)])
-        self.top_value = np.take_along_axis(values, order, axis=1)
-        self.top_passage = np.take_along_axis(passages_, order, axis=1).astype(np.int32)
-        self.top_position = np.take_along_axis(positions, order, axis=1).astype(np.int32)
-
-
 class _LensSamples:
     """The lens at sampled positions, and the mean final distribution.
 
@@ -209,7 +149,7 @@ class _LensSamples:
     POSITIONS of them.
     """
 
-    def __init__(self, model: Backend, rows: tuple[LensRow, ...]) -> None:
+    def __init__(self, model: ResidualBackend, rows: tuple[LensRow, ...]) -> None:
         self._model, self._rows = model, rows
         self._random = np.random.default_rng(SEED)
         self._waiting: list[tuple[torch.Tensor, torch.Tensor]] = []

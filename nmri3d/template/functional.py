@@ -25,7 +25,7 @@ from nmri3d.models.backend import Backend, Progress, no_progress
 from nmri3d.results.storage import read_result, write_result
 from nmri3d.template.access import CACHE_VARIABLE, cache_folder
 from nmri3d.template.build import _fitting
-from nmri3d.template.reference import passages, text_digest
+from nmri3d.template.reference import reference_of, text_digest
 
 VERSION = 1
 KEPT = 64
@@ -39,9 +39,9 @@ def functional_features(model: Backend, progress: Progress = no_progress) -> np.
     Runs the reference text once (about 20 seconds for the default model; `progress` reports it, and may raise
     Cancelled: then nothing is kept). Later calls read them from the user's cache. Warns where that cannot be written.
     """
-    path = cache_folder() / f"{model.info.fingerprint[:24]}-functional-{VERSION}-{text_digest()}.npz"
+    path = cache_folder() / f"{model.info.fingerprint[:24]}-functional-{VERSION}-{text_digest(reference_of(model))}.npz"
     try:
-        _, arrays, components = read_result(path, _form())
+        _, arrays, components = read_result(path, _form(model))
         if components == model.components and _sound(arrays.get("features"), len(model.components)):
             return arrays["features"]
     except InputError:  # not there, or damaged: measured anew
@@ -60,22 +60,30 @@ def functional_features(model: Backend, progress: Progress = no_progress) -> np.
 
 
 def reference_activity(model: Backend, progress: Progress = no_progress) -> np.ndarray:
-    """float32 [tokens, components]: the norm of every write at positions 1.. of all passages of the reference text."""
+    """float32 [tokens, components]: the norm of every write at positions 1.. of all passages of the reference text.
+
+    Of a network without a residual stream: the activation at every step, NaN where a part is silent.
+    """
     plan = model.write_plan("l2_norm", frozenset(range(model.info.n_layers)))
-    texts, found = passages(), []
+    texts, found = reference_of(model), []
+    first = 1 if "residual" in model.abilities else 0
     for number, text in enumerate(texts):
         progress(number / len(texts), f"reference text, passage {number + 1} of {len(texts)}")
         run = model.run(_fitting(model, text), plan.reads)
-        found.append(plan.collect(run)[1:])
+        found.append(plan.collect(run)[first:])
     return np.concatenate(found).astype(np.float32)
 
 
 def principal_features(activity: np.ndarray, kept: int = KEPT) -> np.ndarray:
     """float32 [n, k]: principal components of the z-scored series activity [tokens, n], of unit length before the cut."""
-    values = np.nan_to_num(activity.astype(np.float64))
-    mean, std = values.mean(axis=0), values.std(axis=0)
+    values = activity.astype(np.float64)
+    there = ~np.isnan(values)
+    n = np.maximum(1, there.sum(axis=0))
+    mean = np.where(there, values, 0).sum(axis=0) / n
+    apart = np.where(there, values - mean, 0)  # silent steps are as usual: they tell nothing
+    std = np.sqrt(np.square(apart).sum(axis=0) / n)
     varies = std > _SAME * np.abs(mean)
-    series = np.divide(values - mean, std * np.sqrt(len(values)), out=np.zeros_like(values), where=varies)
+    series = np.divide(apart, std * np.sqrt(n), out=np.zeros_like(values), where=varies)
     # The Gram matrix of n components is small however long the text is.
     strength, directions = np.linalg.eigh(series.T @ series)
     largest = np.argsort(-strength, kind="stable")[: min(kept, len(strength))]
@@ -84,8 +92,8 @@ def principal_features(activity: np.ndarray, kept: int = KEPT) -> np.ndarray:
     return features.astype(np.float32)
 
 
-def _form() -> str:
-    return f"nmri3d-functional-{VERSION}-{text_digest()}"
+def _form(model: Backend) -> str:
+    return f"nmri3d-functional-{VERSION}-{text_digest(reference_of(model))}"
 
 
 def _sound(features: np.ndarray | None, n: int) -> bool:
@@ -94,4 +102,4 @@ def _sound(features: np.ndarray | None, n: int) -> bool:
 
 def _keep(features: np.ndarray, model: Backend, path: Path) -> None:
     meta = {"fingerprint": model.info.fingerprint, "model_id": model.info.model_id}
-    write_result(path, _form(), meta, {"features": features}, model.components)
+    write_result(path, _form(model), meta, {"features": features}, model.components)

@@ -10,8 +10,8 @@ and per position H(P), 1 - max P, and the rarity of the answer `c = -sum P log u
 
 Rows are the points where the residual is read: after attention (`blocks.l.hook_resid_mid`, site "attn") and after the
 block (`hook_resid_pre` of the next block, for the last one `hook_resid_final`; site "mlp"). A block whose attention and
-MLP read the same residual has one point only, after the block. The last row is the model's own distribution: its KL is
-zero by definition, and is given as NaN.
+MLP read the same residual has one point only, after the block; so has one without an MLP (site "attn"). The last row is the
+model's own distribution: its KL is zero by definition, and is given as NaN.
 
 Cost: the unembedding at every point, in blocks of BLOCK_BYTES of logits, whatever the number of tokens. Sums are
 float32; they agree with float64 softmax of Hugging Face's logits to 1e-4 nats.
@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from nmri3d.models.backend import Backend, Progress, Stimulus, no_progress
+from nmri3d.models.backend import Backend, Progress, SiteEdit, Stimulus, no_progress
+from nmri3d.models.residual_backend import ResidualBackend
 
 if TYPE_CHECKING:
     from nmri3d.models.backend import Reducer
@@ -65,10 +66,13 @@ def lens_rows(
     n_layers = model.info.n_layers
     rows = []
     for layer in range(n_layers) if layers is None else sorted(layers):
+        after = FINAL if layer == n_layers - 1 else f"blocks.{layer + 1}.hook_resid_pre"
+        if not len(model.components.rows("mlp", layer)):
+            rows.append(LensRow(layer, "attn", after))
+            continue
         if "attn" in sites and not model.info.parallel_blocks:
             rows.append(LensRow(layer, "attn", f"blocks.{layer}.hook_resid_mid"))
         if "mlp" in sites or model.info.parallel_blocks:
-            after = FINAL if layer == n_layers - 1 else f"blocks.{layer + 1}.hook_resid_pre"
             rows.append(LensRow(layer, "mlp", after))
     return tuple(rows)
 
@@ -99,10 +103,15 @@ def lens_reads(rows: Sequence[LensRow]) -> dict[str, Reducer]:
 
 
 def read_residuals(
-    model: Backend, stimulus: Stimulus, rows: Sequence[LensRow], *, progress: Progress = no_progress
+    model: Backend,
+    stimulus: Stimulus,
+    rows: Sequence[LensRow],
+    *,
+    edits: Sequence[SiteEdit] = (),
+    progress: Progress = no_progress,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Residuals of one pass, float32: [rows, positions, d_model], and the last one [positions, d_model]."""
-    run = model.run(stimulus, lens_reads(rows), progress=progress)
+    run = model.run(stimulus, lens_reads(rows), edits=edits, progress=progress)
     return stacked(run.reads, rows)
 
 
@@ -115,7 +124,7 @@ def stacked(reads: Any, rows: Sequence[LensRow]) -> tuple[torch.Tensor, torch.Te
 
 
 def lens_statistics(
-    model: Backend,
+    model: ResidualBackend,
     rows: Sequence[LensRow],
     residuals: torch.Tensor,
     final: torch.Tensor,

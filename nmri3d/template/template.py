@@ -113,6 +113,40 @@ def _fit(values: np.ndarray, rarity: np.ndarray) -> _Fit:
 
 
 @dataclass(frozen=True, eq=False)
+class ActivityReference:
+    """What the parts of a network without a residual stream do at each step of its reference stimuli.
+
+    Steps are kept apart, since a network's own steps (rounds of refinement, control steps) may differ as much as its parts
+    do; the last row is for all steps further on than there are MIN_SAMPLES stimuli, and holds all steps but the first
+    together.
+
+    mean, std  float32 [steps + 1, components] of the activation's fMRI value; NaN where a part is silent
+    n          int64 [steps + 1], samples
+    std_first  float32 [components, d_model], per unit at step 0
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    n: np.ndarray
+    std_first: np.ndarray
+
+    def z(self, values: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Values [positions, components] in standard deviations from the reference at the same step, float32.
+
+        A part that never varied there has 0 where it is as ever, and where it is not, +-sqrt(n): the most by which one of
+        n + 1 values can differ from their mean, in their own standard deviations.
+        """
+        rows = np.minimum(np.asarray(positions), len(self.n) - 1)
+        mean, std, n = self.mean[rows], self.std[rows], self.n[rows][:, None]
+        apart = values - mean
+        same = np.abs(apart) <= 1e-5 * np.abs(mean) + 1e-7
+        constant = np.where(same, 0.0, np.sign(apart) * np.sqrt(n))
+        varies = std > 1e-4 * np.abs(mean)
+        found = np.divide(apart, std, out=np.where(np.isnan(apart), np.nan, constant), where=varies)
+        return found.astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
 class Template:
     """What one model does on the reference text. Arrays are read-only, float32 unless said otherwise.
 
@@ -132,6 +166,11 @@ class Template:
     top_value, top_passage, top_position   [components, 5] (int32 the last two): largest norms at positions 1.., at most
                             one a passage, largest first; passage is an index into `nmri3d.template.reference.passages()`
     lens                    FLAIR's reference; None for a network without a lens
+    activity                that of a network without a residual stream; None for others
+
+    Of a network without a residual stream the "writes" are activations of parts, NaN beyond a part's own width, and their
+    values keep the sign of single units; residual_std has no rows, embedding_std and final_distribution are NaN, and the
+    largest values (by magnitude) are those of all steps.
     """
 
     fingerprint: str
@@ -154,6 +193,7 @@ class Template:
     top_passage: np.ndarray
     top_position: np.ndarray
     lens: LensReference | None = None
+    activity: ActivityReference | None = None
 
     def __post_init__(self) -> None:
         n, d_model = self.mean.shape
@@ -173,7 +213,7 @@ class Template:
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise AlignmentError(f"{name} of a template must be {shape}, got {getattr(self, name).shape}")
-        for owner in (self, self.lens):
+        for owner in (self, self.lens, self.activity):
             for value in vars(owner).values() if owner is not None else ():
                 if isinstance(value, np.ndarray):
                     value.setflags(write=False)

@@ -18,8 +18,8 @@ from starlette.testclient import TestClient
 import nmri3d
 from nmri3d.api import Security, create_app
 from nmri3d.api.routes.model import LoadRequest
-from nmri3d.models import catalog
 from nmri3d.service import Service
+from nmri3d.service.catalog import offered_models
 from nmri3d.service.sessions import SessionStore
 from tests.api.tiny_app import ADDRESS, TinyApp
 from tests.models.tiny import tiny_checkpoint_folder, tiny_tokenizer
@@ -346,10 +346,10 @@ def test_code_that_comes_with_a_model_is_never_run(real, root):
 
 def test_the_catalog_is_listed(fake):
     models = fake.ok("GET", "/api/models")["models"]
-    assert [one["model_id"] for one in models] == [entry.model_id for entry in catalog()]
+    assert [one["model_id"] for one in models] == [entry.model_id for entry in offered_models()]
     default = models[0]
     assert (default["model_id"], default["n_params"]) == ("smollm2-135m", 134_515_008)
-    assert default["cached"] == catalog()[0].cached
+    assert default["cached"] == offered_models()[0].cached
     assert default["memory_bytes"] > 4 * default["n_params"]
 
 

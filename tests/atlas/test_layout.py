@@ -8,10 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmri3d.atlas.arrangement import exchange_places, similarity
-from nmri3d.atlas.layout import Placement, anatomical_sides, share_out, shares_above
+from nmri3d.atlas.layout import Placement, share_out, shares_above
 from nmri3d.atlas.quality import neighborhood_preservation, spearman
-from nmri3d.components import CORTICAL_KINDS
+from nmri3d.atlas.structures import checked_structures, house
+from nmri3d.components import PLACELESS_KINDS
 from tests.atlas.tables import Shape, table
+
+
+def sides_of(components, features, area="parameters"):
+    housing = house(components, checked_structures(components, None), features, area)
+    assert not housing.bodies
+    return housing.left, housing.right
 
 
 @settings(deadline=None)
@@ -44,10 +51,10 @@ def test_every_component_with_a_place_is_placed_once(n_layers, n_heads, mlp, emb
     components = table(n_layers, n_heads, mlp=mlp, embed=embed or not (mlp or n_heads), bias=bias)
     if n_heads * n_layers + mlp * n_layers + embed < 2 or not (n_heads or mlp):
         return
-    sides = anatomical_sides(components, Shape(components).layout_features())
+    sides = sides_of(components, Shape(components).layout_features(), area)
     halves = [share_out(rows, components, area, 1e-3) for rows in sides]
     rows = np.concatenate([half.rows for half in halves])
-    assert sorted(rows.tolist()) == np.flatnonzero(np.isin(components.kind, list(CORTICAL_KINDS))).tolist()
+    assert sorted(rows.tolist()) == np.flatnonzero(~np.isin(components.kind, list(PLACELESS_KINDS))).tolist()
     for half in halves:
         assert half.share.sum() == pytest.approx(1)
         assert (half.share > 0).all()
@@ -65,7 +72,7 @@ def test_without_mlps_each_layer_is_halved_by_similarity():
     components = table(3, 6, mlp=False)
     features = np.zeros((len(components), 2), np.float32)
     features[components.index % 2 == 1] = (3.0, 1.0)
-    inner = [rows[components.kind[rows] == "head"] for rows in anatomical_sides(components, features)]
+    inner = [rows[components.kind[rows] == "head"] for rows in sides_of(components, features)]
     parity = [set((components.index[rows] % 2).tolist()) for rows in inner]
     assert parity in ([{0}, {1}], [{1}, {0}])
 

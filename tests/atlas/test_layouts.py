@@ -10,6 +10,7 @@ import pytest
 from nmri3d.atlas import Atlas, describe, spatial_clustering
 from nmri3d.atlas.parcels import _features
 from nmri3d.atlas.plan import make_plan
+from nmri3d.atlas.structures import checked_structures
 from nmri3d.components import ComponentTable
 from nmri3d.errors import Cancelled, InputError
 from tests.atlas.naive import area_by_component, pieces_by_component
@@ -136,10 +137,11 @@ def test_umap_changes_with_its_seed_and_its_features():
 def test_a_plan_keeps_the_embedding_and_anatomical_has_none():
     components = table(4, 4, bias=True)
     features = Shape(components).layout_features()
-    plan = make_plan("umap", components, features, "equal", 0, lambda share, what: None)
+    cortex = checked_structures(components, None)
+    plan = make_plan("umap", components, cortex, features, "equal", 0, lambda share, what: None)
     assert plan.points is not None
     assert np.array_equal(np.flatnonzero(np.isfinite(plan.points).all(axis=1)), components.cortical)
-    assert make_plan("anatomical", components, features, "equal", 0, lambda share, what: None).points is None
+    assert make_plan("anatomical", components, cortex, features, "equal", 0, lambda share, what: None).points is None
 
 
 @dataclass(frozen=True)

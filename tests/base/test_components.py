@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmri3d.components import ComponentKey, ComponentTable, component_id, parse_component_id
+from nmri3d.components import KINDS, ComponentKey, ComponentTable, component_id, parse_component_id
 from nmri3d.errors import AlignmentError, InputError
 
 numbers = st.integers(0, 10_000)
@@ -14,6 +14,12 @@ keys = st.one_of(
     st.builds(ComponentKey, st.just("head"), numbers, numbers),
     st.builds(ComponentKey, st.just("neuron"), numbers, numbers),
     st.builds(ComponentKey, st.sampled_from(["mlp", "attn_bias"]), numbers, st.just(-1)),
+)
+other_kinds = st.from_regex(r"[a-z][a-z0-9_]*", fullmatch=True).filter(lambda kind: kind not in (*KINDS, "blocks"))
+keys |= st.one_of(
+    st.builds(ComponentKey, other_kinds, st.just(-1), st.just(-1)),
+    st.builds(ComponentKey, other_kinds, st.just(-1), numbers),
+    st.builds(ComponentKey, other_kinds, numbers, numbers),
 )
 
 
@@ -47,9 +53,16 @@ def test_any_text_is_read_or_refused_in_words(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["blocks.01.mlp", "blocks.1.mlp ", "blocks.-1.mlp", "blocks.1.attn.head_", "Embed", "", 3]
+    "text",
+    ["blocks.01.mlp", "blocks.1.mlp ", "blocks.-1.mlp", "blocks.1.attn.head_", "Embed", "", 3, "blocks.3", "mlp"],
 )
 def test_what_only_looks_like_an_id_is_refused(text):
+    with pytest.raises(InputError, match="not a component id"):
+        parse_component_id(text)
+
+
+@pytest.mark.parametrize("text", ["head.3", "unit.", "unit.07", "unit.1.2.3", "unit.-1", "two words"])
+def test_what_only_looks_like_a_parts_id_is_refused(text):
     with pytest.raises(InputError, match="not a component id"):
         parse_component_id(text)
 
@@ -66,6 +79,15 @@ def test_rows_are_found_by_id_kind_and_layer():
 def test_a_component_that_the_model_lacks_is_refused_with_its_name():
     with pytest.raises(InputError, match=r"no component 'blocks\.2\.mlp'.*0 to 1"):
         table().row("blocks.2.mlp")
+
+
+def test_the_only_one_of_its_kind_is_called_by_its_kind_whatever_its_layer():
+    t = ComponentTable(np.array(["unit", "unit", "decoder"]), [1, 1, 4], [0, 1, -1], [1, 1, 1])
+    assert t.ids == ("unit.1.0", "unit.1.1", "decoder")
+    assert t.row("decoder") == 2
+    assert t.cortical.tolist() == [0, 1, 2]
+    with pytest.raises(InputError, match=r"no component 'unit\.7'; it has 3, from unit\.1\.0 to decoder"):
+        t.row("unit.7")
 
 
 def test_an_attention_bias_has_no_place_on_the_cortex():

@@ -18,7 +18,8 @@ def lens_against_bare(*, pairs: int) -> Iterator[Figure]:
     import torch
 
     import nmri3d
-    from nmri3d.scans.flair import FlairConfig, scan_flair
+    from nmri3d.scans.flair import scan_flair
+    from nmri3d.scans.flair_config import FlairConfig
     from nmri3d.scans.logit_lens import logit_lens
 
     backend, bare_model = nmri3d.load(), second_copy()
@@ -63,7 +64,8 @@ def _long_prompt() -> tuple[int, int, float]:
     import psutil
 
     import nmri3d
-    from nmri3d.scans.flair import FlairConfig, scan_flair
+    from nmri3d.scans.flair import scan_flair
+    from nmri3d.scans.flair_config import FlairConfig
 
     backend = nmri3d.load()
     prompt = prompt_of(backend, 1024)

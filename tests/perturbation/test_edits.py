@@ -328,7 +328,7 @@ def test_the_comparison_is_that_of_two_plain_passes(family):
         ("blocks.1.attn.b_O", "no component"),
         ("unembed", "writes nothing"),
         ("blocks.1.attn", "is not a component id"),
-        ("hook_embed", "is not a component id"),
+        ("hook_embed", "no component 'hook_embed'"),
         ("", "is not a component id"),
         (7, "is not a component id"),
         (None, "is not a component id"),

@@ -170,7 +170,7 @@ def test_there_is_an_edge_from_every_writer_to_every_later_reader_and_to_no_othe
         (("unembed", "blocks.1.mlp", "mlp"), "there is no edge"),
         (("blocks.0.attn.b_O", "blocks.1.mlp", "mlp"), "there is no edge"),
         (("embed", "blocks.9.mlp", "mlp"), "no component"),
-        (("nothing", "blocks.1.mlp", "mlp"), "is not a component id"),
+        (("nothing", "blocks.1.mlp", "mlp"), "no component 'nothing'"),
     ],
 )
 def test_an_edge_that_does_not_exist_is_refused(edge, reason):

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+import nmri3d
 from nmri3d.errors import Cancelled, InputError
 from nmri3d.results import open_scan
-from nmri3d.scans.flair import FlairConfig, scan_flair
+from nmri3d.scans.flair import scan_flair
+from nmri3d.scans.flair_config import FlairConfig
 from nmri3d.scans.own_effect import own_effect
 from nmri3d.template import access
 from nmri3d.template.build import build_template
@@ -233,6 +235,21 @@ def test_extreme_logits_stay_finite_and_exact():
     np.testing.assert_allclose(found.kl, (log_p.exp() * (log_p - log_q)).sum(-1), rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(found.entropy, -(log_q.exp() * log_q).sum(-1), atol=1e-6)
     np.testing.assert_allclose(found.final_doubt, [5 / 6, 0], atol=1e-7)
+
+
+def test_a_prompt_is_scanned_under_edits():
+    backend = tiny_backend("llama")
+    edits = [nmri3d.Edit("blocks.1.mlp", "zero")]
+    scan = flair(backend, template="off", edits=edits)
+    handle = backend.hf_model.base_model.layers[1].mlp.register_forward_hook(lambda m, i, output: 0 * output)
+    try:
+        final, rows = naive(backend, PROMPT)
+    finally:
+        handle.remove()
+    kl = (final.exp() * (final - rows)).sum(-1)
+    np.testing.assert_allclose(scan.details["kl"][:-1], kl[:-1], atol=2e-4)
+    assert np.abs(scan.details["kl"][:-1] - flair(backend, template="off").details["kl"][:-1]).max() > 0.01
+    assert scan.provenance.config["edits"] == [{"component": "blocks.1.mlp", "kind": "zero"}]
 
 
 @families

@@ -14,7 +14,8 @@ from nmri3d.scene.camera import VIEW_ANGLE, VIEWS, fit, orientation_letters
 @settings(max_examples=60, deadline=None)
 def test_all_points_fit_and_none_is_wasted(name, aspect, seed):
     rng = np.random.default_rng(seed)
-    points = rng.normal(size=(200, 3)) * rng.uniform(5, 90, size=3) + rng.normal(size=3) * 50
+    # As thick as brains are: of a needle that points at the camera, the tip itself is the place from which the rest just fits.
+    points = rng.normal(size=(200, 3)) * rng.uniform(25, 90, size=3) + rng.normal(size=3) * 50
     side, up = np.array(VIEWS[name].side), np.array(VIEWS[name].up)
     focal_point, position = fit(points, side, up, aspect=aspect, margin=1.0)
     forward = (focal_point - position) / np.linalg.norm(focal_point - position)

@@ -59,6 +59,8 @@ class FakeBackend:
     """Runs layer by layer and reports each. `gates[layer]`, where there is one, holds the pass until it is set."""
 
     step_axis = "token"
+    outputs = "logits"
+    examples = ("a b c",)
     kinds = ("embed", "mlp", "unembed")
     metric = "planted"
     abilities = frozenset({"residual"})
@@ -72,6 +74,7 @@ class FakeBackend:
             index=[-1] * (N_LAYERS + 2),
             n_params=range(1, N_LAYERS + 3),
         )
+        self.structures = ("cortex",) * len(self.components)
         self.neurons = ComponentTable(
             kind=["neuron"] * (N_LAYERS * D_MLP),
             layer=np.repeat(layers, D_MLP),

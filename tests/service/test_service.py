@@ -20,6 +20,7 @@ from nmri3d.errors import (
     ModelTooLargeError,
 )
 from nmri3d.service import Service
+from nmri3d.service.core import LISTED
 from nmri3d.service.events import ModelFailed, ModelLoading, ModelReady, ModelUnloaded
 from tests.service.fakes import D_MLP, LOGITS, N_LAYERS, PATIENCE, FakeBackend
 from tests.service.test_queueing import wait_for
@@ -324,7 +325,7 @@ def test_neurons_are_ordered_by_strength_and_keep_their_sign(a_loaded_service, b
     assert backend.passes == 1  # one pass serves every position
 
 
-@pytest.mark.parametrize("k", [0, len(LOGITS) + 1, True, 2.0, "3", None])
+@pytest.mark.parametrize("k", [0, max(LISTED, len(LOGITS)) + 1, True, 2.0, "3", None])
 def test_a_bad_number_of_predictions_never_starts_the_model(a_loaded_service, backend, k):
     with pytest.raises(InputError, match="k must be"):
         a_loaded_service.predict(PROMPT, k=k)

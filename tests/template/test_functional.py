@@ -17,7 +17,7 @@ from tests.models.backends import tiny_backend
 def few_passages(tmp_path, monkeypatch):
     """A cache of its own and a short text: features are features however many passages they are made of."""
     monkeypatch.setenv("NMRI3D_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(functional, "passages", lambda: passages()[:12])
+    monkeypatch.setattr(functional, "reference_of", lambda model: passages()[:12])
 
 
 def test_squared_distance_is_two_minus_twice_the_correlation():

@@ -176,7 +176,7 @@ def test_moving_passages_are_those_with_the_largest_write(family):
         assert example.ratio == pytest.approx(example.value / template.fmri_mean[row])
     assert len(moving_passages(backend, template, name, k=2)) == 2
     assert moving_passages(backend, template, "unembed") == []
-    with pytest.raises(InputError, match="is not a component id"):
+    with pytest.raises(InputError, match="no component 'nonsense'"):
         moving_passages(backend, template, "nonsense")
 
 

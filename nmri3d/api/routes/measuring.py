@@ -137,7 +137,7 @@ class SweepDescription(Answer):
     units: str
     clean_metric: float
     target: NamedToken
-    foil: NamedToken
+    foil: NamedToken | None = Field(description="null: the metric is the target's own value, of a network of signals")
     effect: str
     strongest: list[ComponentChange] = Field(description=f"the {MOST_LISTED} largest changes, of either sign")
     metadata: Metadata
@@ -247,7 +247,7 @@ def router(context: Context) -> APIRouter:
                 units=result.units,
                 clean_metric=result.clean_metric,
                 target=NamedToken.of(result.target),
-                foil=NamedToken.of(result.foil),
+                foil=NamedToken.or_none(result.foil),
                 effect=result.effect,
                 strongest=[
                     ComponentChange(id=table.ids[row], value=float(result.values[row])) for row in strongest(result)

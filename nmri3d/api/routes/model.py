@@ -9,6 +9,7 @@ Left out: passes on NDIF (`nmri3d.load(…, remote=True)`): they would go on the
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -26,6 +27,8 @@ from nmri3d.api.schema import Answer, Body
 from nmri3d.errors import InputError, MachineError
 from nmri3d.models.backend import Backend, Progress
 from nmri3d.service import ServiceStatus
+from nmri3d.service.catalog import offered_models
+from nmri3d.service.refusals import refusals
 
 
 class LoadRequest(Body):
@@ -76,13 +79,27 @@ class KindCount(Answer):
 
 
 class ModelDescription(Answer):
-    """The loaded model: every field of `model.info`, and its components by kind."""
+    """The loaded model: every field of `model.info`, its components by kind, and what it can and cannot do."""
 
-    info: dict[str, Any] = Field(description="nmri3d's ModelInfo: layers, heads, widths, dtype, source, fingerprint, …")
+    info: dict[str, Any] = Field(
+        description="nmri3d's ModelInfo: layers, heads, widths, dtype, source, fingerprint, …; completeness is null where "
+        "there is no residual stream"
+    )
     components: dict[str, KindCount]
     neurons: int
+    structures: dict[str, int] = Field(
+        description="how many components lie where in the brain: cortex, left, right, cerebellum, hippocampus"
+    )
     step_axis: str = Field(description='what a step of a scan is; "token" for a language model')
+    outputs: Literal["logits", "signal"] = Field(
+        description="logits over a vocabulary, or physical values, which stand where others have logits and have no probability"
+    )
     abilities: list[str]
+    refused: dict[str, str] = Field(
+        description="what this network cannot serve, by feature (dla, edges, trace, lens, attention, generation, neurons, …), "
+        "and why: the sentence that asking for it would be answered"
+    )
+    examples: list[str] = Field(description="prompts that can be tried at once")
     metric: str = Field(description="what attributions attribute")
 
 
@@ -110,13 +127,14 @@ class ModelStatus(Answer):
 
 
 class Components(Answer):
-    """A table of the model, one list a column; rows stand in the order in which they write to the residual stream."""
+    """A table of the model, one list a column; rows stand in the order in which they write to the residual stream, or act."""
 
     level: Literal["component", "neuron"]
     id: list[str]
     kind: list[str]
-    layer: list[int] = Field(description="block, -1 without one")
-    index: list[int] = Field(description="head or neuron within its layer, -1 where there is one only")
+    layer: list[int] = Field(description="block or level of depth, -1 without one")
+    index: list[int] = Field(description="head, neuron or unit within its layer, -1 where there is one only")
+    structure: list[str] = Field(description="where in the brain it lies; a neuron lies where its MLP does")
     n_params: list[int] = Field(description="parameters that belong to the row")
 
 
@@ -125,7 +143,7 @@ class CatalogModel(Answer):
 
     model_id: str
     title: str
-    family: str
+    family: str = Field(description='architecture family; "phantom" for a network whose inner truth is known')
     n_params: int | None = Field(description="null where it is not known before loading")
     download_bytes: int | None = Field(
         description="what a first load fetches; 0 where all is here, null where not known"
@@ -137,7 +155,7 @@ class CatalogModel(Answer):
 
 
 class Catalog(Answer):
-    """Models to choose from: the embedded default, well-known ones, and what else this disk holds."""
+    """Models to choose from: the embedded default, the phantoms, well-known ones, and what else this disk holds."""
 
     models: list[CatalogModel]
 
@@ -170,8 +188,12 @@ def describe_model(backend: Backend) -> ModelDescription:
         info=asdict(backend.info),
         components=kinds,
         neurons=len(backend.neurons),
+        structures=dict(Counter(backend.structures)),
         step_axis=backend.step_axis,
+        outputs=backend.outputs,
         abilities=sorted(backend.abilities),
+        refused=refusals(backend),
+        examples=list(backend.examples),
         metric=backend.metric,
     )
 
@@ -253,6 +275,7 @@ def router(context: Context) -> APIRouter:
             kind=table.kind.tolist(),
             layer=table.layer.tolist(),
             index=table.index.tolist(),
+            structure=list(backend.structures) if level == "component" else ["cortex"] * len(table),
             n_params=table.n_params.tolist(),
         )
         return json_response(columns)
@@ -273,9 +296,7 @@ def router(context: Context) -> APIRouter:
     @routes.get("/models", response_model=Catalog, responses=problems())
     def models() -> Response:
         """Models to choose from. Reads this disk and never the network."""
-        from nmri3d.models import catalog
-
-        entries = [CatalogModel(**asdict(entry), memory_bytes=entry.memory_bytes) for entry in catalog()]
+        entries = [CatalogModel(**asdict(entry), memory_bytes=entry.memory_bytes) for entry in offered_models()]
         return json_response(Catalog(models=entries))
 
     @routes.get("/memory", response_model=Memory, responses=problems())

@@ -46,6 +46,7 @@ from nmri3d.api.scan_requests import (
 )
 from nmri3d.errors import Cancelled
 from nmri3d.models.backend import Progress
+from nmri3d.models.residual_backend import refusal
 from nmri3d.results import Scan
 
 RESPONSES = responses(404, file=True)
@@ -66,6 +67,11 @@ class _Asked:
         self._context, self._request, self._recording, self._progress = context, request, recording, progress
         self._mode, self._prompt = mode, prompt
         self.backend = context.service.require_backend()
+
+    @property
+    def has_patterns(self) -> bool:
+        """Whether attention patterns can be read."""
+        return refusal(self.backend, "attention") is None
 
     def scan(self, options: Mapping[str, Any]) -> Scan:
         """The scan with these options. Raises Cancelled where the model was changed since the request came."""
@@ -156,7 +162,7 @@ def _activation(asked: _Asked, body: ActivationRequest) -> Response:
                 scan,
                 width=asked.backend.info.d_model,
                 only=only,
-                patterns=links.attention,
+                patterns=links.attention if asked.has_patterns else None,
                 neurons=_strongest(asked, scan, body, blocks) if body.top_neurons else None,
             ),
             residual=None if residual is None else residual.tolist(),
@@ -191,19 +197,19 @@ def _circuits(asked: _Asked, body: CircuitsRequest) -> Response:
             scan.provenance.config,
             {name: array.tolist() for name, array in scan.details.items() if not array.ndim},
         )
-        attention = [layer for layer in layers_of(scan.components) if layer.type == "attention"]
+        attention = [layer for layer in layers_of(scan.components) if layer.type == "attention" and asked.has_patterns]
         return CircuitScan(
             **common,
             **edges_of(scan, body.share),
             method=made["method"],
             effect=made["effect"],
-            baseline=made["baseline"],
+            baseline=made.get("baseline"),
             target=NamedToken(text=made["target"], id=found["target"]),
-            foil=NamedToken(text=made["foil"], id=found["foil"]),
+            foil=None if made["foil"] is None else NamedToken(text=made["foil"], id=found["foil"]),
             position=found["position"],
             clean_metric=found["clean_metric"],
-            baseline_metric=found["baseline_metric"],
-            faithfulness=found["faithfulness"],
+            baseline_metric=found.get("baseline_metric"),
+            faithfulness=found.get("faithfulness"),
             nodes=nodes_of(scan),
             tracts=links.tracts(),
             attention_patterns={layer.id: links.attention(layer.block) for layer in attention},
@@ -219,9 +225,12 @@ def _anomaly(asked: _Asked, body: AnomalyRequest) -> Response:
 
     def describe(links: ScanLinks, common: dict[str, Any]) -> AnomalyScan:
         of_tokens = ("summary", "final_entropy", "one_minus_max_probability", "rarity")
+        told: dict[str, Any] = {
+            name: scan.details[name].tolist() if name in scan.details else None for name in of_tokens
+        }
         return AnomalyScan(
             **common,
-            **{name: scan.details[name].tolist() for name in of_tokens},
+            **told,
             alpha=body.alpha,
             beta=body.beta,
             template=scan.provenance.config["template"],

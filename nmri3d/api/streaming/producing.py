@@ -33,6 +33,7 @@ from nmri3d.api.streaming.server_messages import (
 )
 from nmri3d.errors import InputError
 from nmri3d.models.backend import Progress
+from nmri3d.models.residual_backend import refusal
 from nmri3d.results import Scan
 
 if TYPE_CHECKING:
@@ -179,6 +180,8 @@ def _attention(
 ) -> tuple[dict[int, np.ndarray] | None, dict[str, ArrayLink] | None]:
     """The attention patterns by block where a frame holds them, else links to them by layer."""
     table = scan.components
+    if refusal(context.service.require_backend(), "attention") is not None:
+        return None, None
     blocks = sorted(set(table.layer[table.rows("head")].tolist()))
     numbers = len(table.rows("head")) * len(tokens) * (1 if by_token else len(tokens))
     if numbers > MOST_PATTERN_NUMBERS:

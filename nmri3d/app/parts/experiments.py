@@ -16,6 +16,9 @@ from nmri3d.app.state import require_message, require_text, require_whole
 from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Stimulus
 
+FARTHEST_POSITION = 2**31 - 1
+"""Positions that are read at all; the measurement itself knows how many steps its prompt has."""
+
 
 class Experiments:
     """The prompt that was scanned last, and the check of a corrupted one."""
@@ -73,7 +76,7 @@ def read_metric(backend: Backend, message: Any) -> dict[str, Any]:
         "corrupt": corrupt if corrupt.strip() else None,
         "target": read_token(backend, message.get("target"), "target"),
         "foil": read_token(backend, message.get("foil"), "foil"),
-        "position": require_whole(message.get("position"), -1, backend.info.n_context, "position"),
+        "position": require_whole(message.get("position"), -1, FARTHEST_POSITION, "position"),
     }
 
 

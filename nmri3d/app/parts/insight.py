@@ -15,6 +15,7 @@ from nmri3d.app.parts.experiments import Experiments
 from nmri3d.app.parts.visit import Handlers, Visit
 from nmri3d.app.state import require_choice, require_index
 from nmri3d.errors import InputError
+from nmri3d.models.residual_backend import refusal, require_residual
 from nmri3d.results import SLOTS
 
 TOOLS = ("layers", "paths", "heads", "lens", "trace", "sweep", "layout")
@@ -58,10 +59,15 @@ class Insight:
         visit = self._visit
         if self._experiments.subject is None:
             return
-        if self._tool == "lens" and visit.read("lens") is None:
+        if self._can("lens") and visit.read("lens") is None:
             visit.task(self._show_lens(), "lens")
-        if self._tool == "heads" and visit.read("attention") is None:
+        if self._can("heads") and visit.read("attention") is None:
             visit.task(self._show_attention(*self._head), "attention")
+
+    def _can(self, tool: str) -> bool:
+        """Whether a tool is open and the network can serve it; the browser says why where it cannot."""
+        needs = {"lens": "lens", "heads": "attention"}[tool]
+        return self._tool == tool and refusal(self._visit.require_backend(), needs) is None
 
     async def _show_lens(self) -> None:
         visit, subject = self._visit, self._experiments.require_subject()
@@ -83,7 +89,7 @@ class Insight:
             visit.set(head_kinds=kinds_finding(kinds))
 
     def _on_attention(self, layer: Any, head: Any) -> None:
-        info = self._visit.require_backend().info
+        info = require_residual(self._visit.require_backend(), "attention").info
         self._head = (require_index(layer, info.n_layers, "layer"), require_index(head, info.n_heads, "head"))
         self._experiments.require_subject()
         self._visit.task(self._show_attention(*self._head), "attention")

@@ -17,7 +17,11 @@ from nmri3d.app.parts.scanning import Scanning
 from nmri3d.app.parts.visit import Handlers, Visit
 from nmri3d.app.state import require_text
 from nmri3d.errors import BusyError, Cancelled, InputError, Nmri3dError
+from nmri3d.service.catalog import PHANTOM, offered_models
 from nmri3d.service.events import Event, ModelFailed, ModelLoading, ModelReady, ModelUnloaded
+
+HERE, PHANTOMS, FETCHED = "On this machine", "Phantoms: networks with known truth", "Needs the network"
+"""Groups of the model menu."""
 
 
 class ModelPart:
@@ -99,10 +103,14 @@ class ModelPart:
         self._forget()
         epoch = visit.epoch
         visit.set(model=model_facts(backend), layers=backend.info.n_layers)
-        scene = await visit.run(
-            lambda progress: build_scene(visit.service, remote=self._remote, progress=progress),
-            "Mapping the model onto the cortex",
-        )
+        try:
+            scene = await visit.run(
+                lambda progress: build_scene(visit.service, remote=self._remote, progress=progress),
+                "Mapping the model onto the cortex",
+                progress=visit.telling("placing"),
+            )
+        finally:
+            visit.set(placing=None)
         scan = await visit.run(lambda progress: visit.service.scan("T1", progress=progress), "The T1 scan")
         if epoch != visit.epoch:  # another model came meanwhile
             scene.close()
@@ -151,18 +159,19 @@ class ModelPart:
 
 
 def _catalog_groups() -> list[dict[str, Any]]:
-    """The model menu: what is on this machine, and what needs the network."""
-    from nmri3d.models import catalog
+    """The model menu: what is on this machine, phantoms, and what needs the network."""
     from nmri3d.models.budget import human_bytes
 
-    groups: dict[str, list[dict[str, str]]] = {"On this machine": [], "Needs the network": []}
-    for entry in catalog():
+    groups: dict[str, list[dict[str, str]]] = {name: [] for name in (HERE, PHANTOMS, FETCHED)}
+    for entry in offered_models():
         notes = []
         if entry.needs_network and entry.download_bytes:
             notes.append(human_bytes(entry.download_bytes))
         if entry.gated:
             notes.append("gated")
         label = f"{entry.title} ({', '.join(notes)})" if notes else entry.title
-        place = "Needs the network" if entry.needs_network else "On this machine"
+        place = FETCHED if entry.needs_network else HERE
+        if entry.family == PHANTOM:
+            label, place = f"{entry.title}: {entry.note}", PHANTOMS
         groups[place].append({"value": entry.model_id, "label": label})
     return [{"group": name, "entries": entries} for name, entries in groups.items() if entries]

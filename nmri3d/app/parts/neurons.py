@@ -8,18 +8,18 @@ Left out: what is drawn (web/neurons.js), the codes (nmri3d/app/neuron_payload.p
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
 
 from nmri3d.app.brain import PageBrain
 from nmri3d.app.neuron_payload import chart_payload, step_payload
-from nmri3d.app.parts.visit import PROGRESS_INTERVAL, Handlers, Visit
+from nmri3d.app.parts.visit import Handlers, Visit
 from nmri3d.app.state import require_choice, require_index, require_message, require_mode, require_number, require_whole
 from nmri3d.atlas.neurons import NeuronAtlas, parcels_of
 from nmri3d.errors import InputError, Nmri3dError
 from nmri3d.models.backend import Progress
+from nmri3d.models.residual_backend import require_residual
 from nmri3d.results import Scan
 from nmri3d.scene.colors import DisplayRange, Variant, display_range, scan_color_map
 from nmri3d.scene.painting import NeuronLevel
@@ -70,29 +70,28 @@ class NeuronPart:
     async def _chart(self, brain: PageBrain) -> dict[str, Any]:
         visit = self._visit
         visit.require_backend()
-        next_at = time.monotonic() + 0.3  # what is found on disk needs no bar
-
-        def show(share: float, what: str) -> None:
-            nonlocal next_at
-            if time.monotonic() >= next_at:
-                next_at = time.monotonic() + PROGRESS_INTERVAL
-                visit.set(neuron_job={"share": share, "what": what})
 
         def make(progress: Progress) -> dict[str, Any]:
             neurons = self._atlas(brain, progress)
             scene = brain.scene
             return chart_payload(brain.atlas, neurons, scene.vertex_of_split, scene.component_of_split)
 
-        return await visit.run(make, "Placing the neurons", progress=show)
+        return await visit.run(
+            make, "Placing the neurons", progress=visit.telling("neuron_job")
+        )  # what is on disk needs no bar
 
     def _atlas(self, brain: PageBrain, progress: Progress) -> NeuronAtlas:
         """Where the neurons of a brain lie, in a worker thread; the newest is kept in memory."""
         if self._kept is None or self._kept[0] != brain.epoch:
-            service, backend = self._visit.service, self._visit.require_backend()
+            service, backend = self._visit.service, require_residual(self._visit.require_backend(), "neurons")
 
             def features_of(layer: int) -> np.ndarray:
                 key = ("neuron features", layer)
-                return service.derive(key, lambda model, report: model.neuron_features(layer), progress=progress)
+                return service.derive(
+                    key,
+                    lambda model, report: require_residual(model, "neurons").neuron_features(layer),
+                    progress=progress,
+                )
 
             identity = backend.info.fingerprint or None
             neurons = NeuronAtlas.build(brain.atlas, backend.neurons, features_of, identity=identity, progress=progress)

@@ -100,7 +100,7 @@ def offer_payload(offer: Offer) -> dict[str, Any]:
     payload = scan_payload(offer.scan)
     if offer.display is not None:
         payload["range"] = _range_payload(offer.display)
-    return {"palette": "DTI" if offer.scan.signed else offer.scan.mode, "payload": payload}
+    return {"palette": payload["palette"], "payload": payload}
 
 
 def _range_payload(display: DisplayRange) -> dict[str, Any]:

@@ -57,6 +57,6 @@ class Picturing:
             png = await visit.run(lambda progress: brain.pictures.draw(scan, wish, level), "The picture")
         finally:
             self._drawing = False
-        token = f", token {wish.step}" if scan.tokens else ""
-        visit.log.add(f"Picture saved — {mode}{token}, {SIZE[0]} × {SIZE[1]}")
+        step = f", {scan.step_axis} {wish.step}" if scan.tokens else ""
+        visit.log.add(f"Picture saved — {mode}{step}, {SIZE[0]} × {SIZE[1]}")
         return png

@@ -32,7 +32,7 @@ from nmri3d.results import MODES, Scan
 PROMPTED = ("fMRI", "DTI", "FLAIR")
 METHODS = ("auto", "exact", "atp", "dla")
 EFFECTS = ("patch", "mean", "zero")
-EDGES = ("eap", "eap-ig")
+EDGES = ("eap", "eap-ig", "none")
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,7 @@ class Scanning:
         elif mode == "DTI":
             config = await self._read_circuit(str(prompt), options)
         elif mode == "FLAIR":
-            ready = await visit.run(lambda progress: visit.service.template_ready(), "The look for a template")
-            config = {"template": "auto" if ready else "off"}
+            config = {"template": await self._template_of_flair()}
         scan = await visit.run_shown(
             mode, lambda progress: visit.service.scan(mode, prompt, progress=progress, **config), f"The {mode} scan"
         )
@@ -185,6 +184,14 @@ class Scanning:
         self.scan_open_mode()
         if config.get("template") == "off":
             await self._build_template(str(prompt))
+
+    async def _template_of_flair(self) -> str:
+        """ "off" while the template is not there yet: raw values are shown meanwhile; a network without a lens has none."""
+        visit = self._visit
+        if "lens" not in visit.require_backend().abilities:
+            return "auto"
+        ready = await visit.run(lambda progress: visit.service.template_ready(), "The look for a template")
+        return "auto" if ready else "off"
 
     async def _build_template(self, prompt: str) -> None:
         """Build the template and scan once more against it; the raw values are shown meanwhile."""

@@ -92,7 +92,7 @@ class Stimulation:
             if len(self._stack) >= MOST_EDITS:
                 raise InputError(f"the stack holds {MOST_EDITS} edits already; remove some first")
             edit = _read_edit(backend, message, len(subject))
-            text, title = _in_words(edit, subject.labels)
+            text, title = _in_words(edit, subject.labels, backend.step_axis)
             stacked = StackedEdit(self._next, edit, text, title)
             self._next += 1
             comparison = await self._measure([*self._stack, stacked])
@@ -237,7 +237,7 @@ def _read_edit(backend: Backend, message: Any, n_steps: int) -> Edit:
     if kind == "patch":
         options["source"] = require_text(message.get("source"), "prompt to patch from")
     if message.get("position") is not None:
-        options["positions"] = (require_index(message["position"], n_steps, "token"),)
+        options["positions"] = (require_index(message["position"], n_steps, backend.step_axis),)
     return Edit(component, kind, **options)
 
 
@@ -256,8 +256,8 @@ def _read_values(text: Any) -> float | list[float]:
 _WORDS = {"zero": "zero", "amplify": "amp", "invert": "invert", "noise": "noise", "ablate": "ablate"}
 
 
-def _in_words(edit: Edit, tokens: Sequence[str]) -> tuple[str, str]:
-    """An edit in short, and in full."""
+def _in_words(edit: Edit, tokens: Sequence[str], step_axis: str) -> tuple[str, str]:
+    """An edit in short, and in full. `tokens`: labels of the steps."""
     detail = {
         "amplify": f" {edit.factor:g}×",
         "noise": f" {edit.sigma:g}σ",
@@ -266,10 +266,10 @@ def _in_words(edit: Edit, tokens: Sequence[str]) -> tuple[str, str]:
     where = ""
     if edit.positions is not None:
         step = edit.positions[0]
-        where = f" @{tokens[step].replace(' ', '·')}"
+        where = f" @{tokens[step].replace(' ', '·') if step_axis == 'token' else tokens[step]}"
     short = edit.component.replace("blocks.", "L").replace(".attn.head_", ".H").replace(".mlp", ".MLP")
     brief = detail if edit.kind in ("amplify", "noise") else ""
-    full = f"{edit.kind}{detail} {edit.component}{where or ', all tokens'}"
+    full = f"{edit.kind}{detail} {edit.component}{where or f', all {step_axis}s'}"
     if edit.kind == "noise":
         full += f", seed {edit.seed}"
     return f"{_WORDS.get(edit.kind, edit.kind)}{brief} {short.replace('.neuron_', '.N')}{where}", full

@@ -170,6 +170,19 @@ class Visit:
         """Run work in a thread of the service, on behalf of this visitor. `name` begins the sentence of a withdrawal."""
         return await self.service.run(work, progress_cb=progress, owner=self.owner, name=name)
 
+    def telling(self, name: str, *, patience: float = 0.3) -> Progress:
+        """Progress that is put into a variable of the state, {"share", "what"}; `patience`: seconds before the first time."""
+        next_at = time.monotonic() + patience
+
+        def show(share: float, what: str) -> None:
+            nonlocal next_at
+            now = time.monotonic()
+            if now >= next_at:
+                next_at = now + PROGRESS_INTERVAL
+                self.set(**{name: {"share": share, "what": what}})
+
+        return show
+
     async def run_shown(self, kind: str, work: Callable[[Progress], T], name: str, *, patience: float = 0.0) -> T:
         """As `run`, one at a time, with a progress bar and a button that cancels it.
 

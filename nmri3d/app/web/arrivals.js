@@ -87,7 +87,7 @@
 
   /* Something to be painted instead of a tab's own scan: {what, palette, payload}, or null to paint the scan again. */
   function takePainting(painting) {
-    data.painting = painting && { ...opened(painting.payload), palette: painting.palette };
+    data.painting = painting && opened(painting.payload);
     store.painting = painting ? painting.what : "";
     store.revision += 1;
     if (store.remote) nmri.trigger("remote_step", nmri.currentStep());

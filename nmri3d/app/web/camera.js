@@ -144,9 +144,10 @@
         return face >= 0 && faceComponent[face] === component;
       });
       if (seen.length > sample.length / 4) return "";
-      const onLeft = centers[0][0] < geometry.n_left_faces;
+      const side = nmri.bodies.sideOf(geometry, "face", centers[0][0]);
+      const other = ["_right", "_left"][side];
       const scores = Object.entries(views)
-        .filter(([name]) => name !== "overview" && !name.endsWith(onLeft ? "_right" : "_left"))
+        .filter(([name]) => name !== "overview" && !(other && name.endsWith(other)))
         .map(([name, { side }]) => [side.reduce((sum, value, axis) => sum + value * normal[axis], 0), name]);
       return scores.sort((a, b) => b[0] - a[0])[0][1];
     }

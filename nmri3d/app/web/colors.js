@@ -69,17 +69,21 @@
 
   /* Write the texture, [height, width, channels] bytes, row 0 at v = 0; see nmri3d/scene/texture.py for the layout.
 
-     shades: brightness of each component, or null. glass: strength of each component, or null for a solid cortex. */
+     shades: brightness of each component, or null. glass: strength of each component, or null for a solid cortex; rows of
+     layout.solid are never glass, and only the weakest of them pale. */
   function writeTexture(target, channels, colors, shades, layout, glass) {
     const { width, height, sulcus_shade: shade, glass_opacity: opacity } = layout;
-    const sulcus = glass ? layout.glass_sulcus : layout.underlay_sulcus;
-    const gyrus = glass ? layout.glass_gyrus : layout.underlay_gyrus;
     const count = colors.length / 4;
     const slots = (height / 2) * width;
+    const opaque = glass && layout.solid && layout.solid.length ? new Set(layout.solid) : null;
     for (let slot = 0; slot < slots; slot += 1) {
+      const clear = glass && !(opaque && opaque.has(slot));
+      const sulcus = clear ? layout.glass_sulcus : layout.underlay_sulcus;
+      const gyrus = clear ? layout.glass_gyrus : layout.underlay_gyrus;
       const low = (2 * Math.floor(slot / width) * width + (slot % width)) * channels;
       const high = low + width * channels;
-      const weight = glass && slot < count ? glass[slot] : 1;
+      let weight = glass && slot < count ? glass[slot] : 1;
+      if (!clear) weight = Math.min(1, layout.solid_gain * weight);
       const alpha = slot < count ? (weight * colors[slot * 4 + 3]) / 255 : 0;
       const bright = shades && slot < count ? shades[slot] : 1;
       for (let channel = 0; channel < 3; channel += 1) {
@@ -87,7 +91,7 @@
         target[low + channel] = Math.floor(sulcus[channel] * (1 - alpha) + color * shade + 0.5);
         target[high + channel] = Math.floor(gyrus[channel] * (1 - alpha) + color + 0.5);
       }
-      const solid = glass ? Math.floor(255 * (opacity[0] + (opacity[1] - opacity[0]) * alpha) + 0.5) : 255;
+      const solid = clear ? Math.floor(255 * (opacity[0] + (opacity[1] - opacity[0]) * alpha) + 0.5) : 255;
       if (channels === 4) target[low + 3] = target[high + 3] = solid;
     }
   }

@@ -27,7 +27,19 @@
   nmri.components["nmri-comparison"] = {
     props: { before: Array, comparison: Object, busy: Boolean },
     template: `
-      <div class="versus" :class="{ busy }">
+      <ol v-if="signal" class="predictions signals" :class="{ busy }" data-testid="predictions">
+        <li v-for="(one, at) in before" :key="one.id" :class="{ same: comparison && one.id === comparison.token.id }" :title="one.text + ': ' + one.logit">
+          <span class="word">{{ one.text }}</span>
+          <svg v-if="one.series" class="spark" :viewBox="'0 0 ' + Math.max(1, one.series.length - 1) + ' 20'" preserveAspectRatio="none" aria-hidden="true">
+            <path :d="sparkOf(one.series)" vector-effect="non-scaling-stroke"></path>
+            <line :x1="one.step" :x2="one.step" y1="0" y2="20" vector-effect="non-scaling-stroke"></line>
+          </svg>
+          <span v-else></span>
+          <b>{{ nmri.format(one.logit) }}</b>
+          <em v-if="comparison">→ {{ nmri.format(comparison.after[at].logit) }}</em>
+        </li>
+      </ol>
+      <div v-else class="versus" :class="{ busy }">
         <div v-for="(list, at) in lists" :key="at">
           <h3>{{ at ? "Perturbed" : "Original" }}</h3>
           <ol v-if="list" class="predictions" :data-testid="at ? 'predictions-after' : 'predictions'">
@@ -42,9 +54,9 @@
       </div>
       <template v-if="comparison">
         <dl class="figures">
-          <dt title="The original top token, before and after">logit of <b>{{ nmri.tokenText(comparison.token.text) }}</b></dt>
+          <dt :title="signal ? 'The output that changed most, before and after' : 'The original top token, before and after'"><template v-if="!signal">logit of </template><b>{{ nmri.tokenText(comparison.token.text) }}</b></dt>
           <dd data-testid="logit-diff">{{ nmri.format(comparison.logit_before) }} → {{ nmri.format(comparison.logit_after) }} <em :style="{ color: nmri.signColor(comparison.logit_diff) }">{{ signed(comparison.logit_diff) }}</em></dd>
-          <dt title="KL(before || after) over the whole vocabulary">KL</dt><dd data-testid="kl">{{ nmri.format(comparison.kl) }} nats</dd>
+          <template v-if="!signal"><dt title="KL(before || after) over the whole vocabulary">KL</dt><dd data-testid="kl">{{ nmri.format(comparison.kl) }} nats</dd></template>
         </dl>
         <div class="paintings" role="group" aria-label="What the brain shows">
           <span>BRAIN</span>
@@ -62,6 +74,13 @@
       </template>`,
     setup(props) {
       const lists = computed(() => LISTS.map((name) => (name === "before" ? props.before : props.comparison && props.comparison.after)));
+      const signal = computed(() => nmri.network.signal);
+      /* A signal over the steps, from its lowest to its highest. */
+      function sparkOf(series) {
+        const low = Math.min(...series);
+        const span = Math.max(...series) - low || 1;
+        return Array.from(series, (value, at) => `${at ? "L" : "M"}${at} ${(19 - (18 * (value - low)) / span).toFixed(2)}`).join("");
+      }
       const most = computed(() => Math.max(...props.comparison.affected.map((one) => Math.abs(one.change)), 0) || 1);
       const signed = (value) => (value > 0 ? "+" : "") + nmri.format(value);
       const titleOf = (one) =>
@@ -72,7 +91,7 @@
         nmri.reveal(one.row);
         if (store.mode === "fMRI") nmri.setStep(one.step);
       }
-      return { lists, signed, titleOf, barOf, show, store, nmri, PAINTINGS };
+      return { lists, signal, sparkOf, signed, titleOf, barOf, show, store, nmri, PAINTINGS };
     },
   };
 })();

@@ -60,10 +60,10 @@
 
   // -- edits ------------------------------------------------------------------------------------------------------
 
-  /* Edit the selected component, or the chosen neuron of it. */
-  function applyEdit(kind) {
+  /* Edit the selected component, or the chosen neuron of it. `once`: it acts before the first step only, so there is no choice. */
+  function applyEdit(kind, once) {
     const { factor, sigma, seed, here, values, source } = store.edit;
-    const position = here ? nmri.currentStep() : null;
+    const position = here && !once ? nmri.currentStep() : null;
     trigger("perturb", { row: store.selected, neuron: store.neuron, kind, factor, sigma, seed, position, values, source });
   }
 

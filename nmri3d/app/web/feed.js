@@ -6,11 +6,12 @@
   const { watch } = window.Vue;
 
   nmri.components["nmri-feed"] = {
-    props: { palettes: Object, geometry: Object, t1: Object, t2: Object, fmri: Object, dti: Object, flair: Object, flight: Object, layout: Object, remote: Boolean, mode: String },
+    props: { palettes: Object, geometry: Object, t1: Object, t2: Object, fmri: Object, dti: Object, flair: Object, flight: Object, layout: Object, remote: Boolean, mode: String, model: Object },
     template: `<span hidden></span>`,
     setup(props) {
       nmri.store.remote = Boolean(props.remote);
       const now = { immediate: true };
+      watch(() => props.model, nmri.takeModel, now);
       watch(() => props.palettes, nmri.takePalettes, now);
       watch(() => props.geometry, nmri.takeGeometry, now);
       watch(() => props.flight, nmri.shape.fly);

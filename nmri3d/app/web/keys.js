@@ -26,8 +26,8 @@
   }
 
   const KEYS = [
-    ["ArrowLeft", "the token before", () => step(-1)],
-    ["ArrowRight", "the next token", () => step(1)],
+    ["ArrowLeft", "the step before (a token's, of a language model)", () => step(-1)],
+    ["ArrowRight", "the next step", () => step(1)],
     [" ", "play or pause", () => nmri.setPlaying(!store.playing)],
     ["Escape", "end a replay; else let go of the selection", () => (state.open ? (state.open = false) : nmri.closeSessions() || nmri.replay.end() || nmri.select(-1))],
     ["1", "pial", () => nmri.setSurface("pial")],

@@ -115,7 +115,7 @@
         const score = props.flair.has_template ? `, score ${value("score")}${row.enabled ? "" : ", which does not count"}` : "";
         return `${placeName(row)}: KL ${value("kl")}${rank("percentile_kl")}, entropy ${value("entropy")}${rank("percentile_entropy")}${score}`;
       });
-      const label = computed(() => `KL, entropy and score of ${props.flair.rows.length} sub-layers after token ${step.value}`);
+      const label = computed(() => `KL, entropy and score of ${props.flair.rows.length} sub-layers after ${nmri.stepAt(step.value)}`);
       function hover(event) {
         const place = event.currentTarget.getBoundingClientRect();
         const share = (event.clientX - place.left) / place.width;

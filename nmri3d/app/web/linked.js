@@ -57,8 +57,8 @@
 
   /* What is shown now, as a view. */
   function shownNow() {
-    const palette = nmri.painted() ? data.painting.palette : store.mode;
-    return { scan: nmri.scan(), step: nmri.currentStep(), palette, ...ofModel() };
+    const scan = nmri.scan();
+    return { scan, step: nmri.currentStep(), palette: scan ? scan.palette : store.mode, ...ofModel() };
   }
 
   /* Keep what is shown now, to compare with. */

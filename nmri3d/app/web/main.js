@@ -1,6 +1,7 @@
 /* The page's scripts, in the order in which they build on one another; trame loads this file as a module. */
 
 import "./store.js"; // makes window.nmri3d
+import "./network.js";
 import "./motion.js";
 import "./arrivals.js";
 import "./shown.js";
@@ -8,6 +9,7 @@ import "./actions.js";
 import "./experiments.js";
 import "./colors.js";
 import "./geometry.js";
+import "./bodies.js";
 import "./tubes.js";
 import "./tracts.js";
 import "./tract_painter.js";
@@ -29,6 +31,7 @@ import "./brain_view.js";
 import "./linked.js";
 import "./linked_layer.js";
 import "./panels.js";
+import "./levels.js";
 import "./heatmap.js";
 import "./comparison.js";
 import "./paths.js";

@@ -34,7 +34,7 @@
       const splitOf = new Int32Array(count);
       vertexOfSplit.forEach((vertex, split) => (splitOf[vertex] = split));
       this.edges = borderEdges.map((vertex) => splitOf[vertex]);
-      this.onLeft = Uint8Array.from(borderEdges, (vertex) => (vertex < painter.geometry.n_left_vertices ? 1 : 0));
+      this.sides = Uint8Array.from(borderEdges, (vertex) => nmri.bodies.sideOf(painter.geometry, "vertex", vertex));
       for (const actor of glow) actor.setVisibility(false);
     }
 
@@ -70,12 +70,12 @@
     }
 
     placeBorders() {
-      const { painter, edges, onLeft } = this;
+      const { painter, edges, sides } = this;
       const shown = this.showsBorders && painter.foldedOrFlat;
       this.borders.setVisibility(shown);
       if (!shown) return;
-      const side = { left: 1, right: 0 }[painter.hemispheres];
-      const seen = side === undefined ? edges : edges.filter((_, at) => onLeft[at] === side);
+      const { hemispheres } = painter;
+      const seen = hemispheres === "both" ? edges : edges.filter((_, at) => nmri.bodies.isShown(sides[at], hemispheres));
       this.write(this.borders, geo.edgeRibbons(seen, painter.points, painter.normals, ...BORDER));
     }
 
@@ -83,15 +83,15 @@
       const { painter, selected } = this;
       if (painter.form.kind === "nodes" || !painter.foldedOrFlat) this.placeShells();
       else {
-        const { faceComponent, vertexOfSplit, n_left_vertices: left } = painter.geometry;
+        const { faceComponent, vertexOfSplit } = painter.geometry;
         if (this.loops.row !== selected)
           this.loops = {
             row: selected,
             found: selected < 0 ? [] : geo.borderLoops(selected, painter.allFaces, faceComponent, vertexOfSplit),
           };
         const loops = this.loops.found;
-        const onLeft = loops.length > 0 && vertexOfSplit[loops[0][0]] < left;
-        const hidden = painter.hemispheres !== "both" && onLeft !== (painter.hemispheres === "left");
+        const side = loops.length ? nmri.bodies.sideOf(painter.geometry, "vertex", vertexOfSplit[loops[0][0]]) : 2;
+        const hidden = !nmri.bodies.isShown(side, painter.hemispheres);
         for (const [layer, actor] of this.glow.entries()) {
           actor.setVisibility(loops.length > 0 && !hidden);
           if (loops.length) this.write(actor, geo.loopRibbon(loops, painter.points, painter.normals, ...GLOW[layer]));

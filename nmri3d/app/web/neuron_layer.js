@@ -68,7 +68,7 @@
       tints.set([paint.palette[from], paint.palette[from + 1], paint.palette[from + 2], 255], code * 4);
     }
     const pairs = new Uint8Array(2 * 256 * 4);
-    colors.writeTexture(pairs, 4, tints, null, { ...layout, width: 256, height: 2 }, glass ? strengths : null);
+    colors.writeTexture(pairs, 4, tints, null, { ...layout, width: 256, height: 2, solid: [] }, glass ? strengths : null);
     const table = new Uint8Array(chart.fold_levels * 256 * 4);
     for (let fold = 0; fold < chart.fold_levels; fold += 1) {
       const share = fold / (chart.fold_levels - 1);

@@ -10,6 +10,8 @@
      onGeometry()             after points and normals moved
      onFaces()                after other faces of the cortex were chosen (hemisphere, form, mask)
      pick(near, direction)    {row, edge, distance, ...} of what it draws under a ray, null for nothing; the nearest counts
+     hit(near, direction)     {face, distance, first} of the brain's own faces that it draws, null for none; the nearest
+                              counts, or what is `first`
      get moving / breathing   whether it animates to an end / without one
      get still                whether nothing but the tubes is to breathe while it is shown
      close()
@@ -91,9 +93,17 @@
       this.stand = new nmri.Camera(this);
       this.layers = [];
       this.linked = null; // draws several views in turn, while there are several (linked.js)
-      for (const factory of nmri.layers) {
-        const layer = factory(this);
-        if (layer) this.layers.push(layer);
+      try {
+        for (const factory of nmri.layers) {
+          const layer = factory(this);
+          if (layer) this.layers.push(layer);
+        }
+      } catch (notWhole) {
+        // What has come so far is left as it came, since it is tried again: a layer may have taken faces from the cortex.
+        this.layers.forEach((layer) => layer.close && layer.close());
+        this.mesh.getPolys().setData(this.allFaces);
+        this.closed = true;
+        throw notWhole;
       }
     }
 
@@ -359,9 +369,10 @@
       const drawn = forms.commonFaces(this.drawnFrom, this.form);
       const { hemispheres } = this;
       if (hemispheres === "both") return drawn;
-      const { n_left_faces: cut, faceComponent } = this.geometry;
-      const wantLeft = hemispheres === "left";
-      return Uint8Array.from(faceComponent, (_, face) => (face < cut === wantLeft && (!drawn || drawn[face]) ? 1 : 0));
+      const { geometry } = this;
+      const { sideOf, isShown } = nmri.bodies;
+      const shown = (face) => isShown(sideOf(geometry, "face", face), hemispheres) && (!drawn || drawn[face]);
+      return Uint8Array.from(geometry.faceComponent, (_, face) => (shown(face) ? 1 : 0));
     }
 
     /* Choose the drawn faces anew; whether they are others than before. */
@@ -397,7 +408,7 @@
       const used = new Uint8Array(geometry.vertexOfSplit.length);
       for (let face = 0; face < geometry.faceComponent.length; face += 1) {
         if (form.faces && !form.faces[face]) continue;
-        if (alone !== "both" && face < geometry.n_left_faces !== (alone === "left")) continue;
+        if (!nmri.bodies.isShown(nmri.bodies.sideOf(geometry, "face", face), alone)) continue;
         for (let corner = 1; corner <= 3; corner += 1) used[allFaces[face * 4 + corner]] = 1;
       }
       return used.reduce((list, there, vertex) => (there && list.push(vertex), list), []);
@@ -435,10 +446,12 @@
 
     // -- picking ------------------------------------------------------------------------------------------------
 
-    /* The face that a ray meets first among those that the cortex draws: {face, distance}, face -1 for none. */
+    /* The face that a ray meets first among those that cortex and bodies draw: {face, distance}, face -1 for none. */
     hit(near, direction) {
       const { face, distance } = geo.hitFace(this.points, this.faces, near, direction);
-      return { face: face < 0 || !this.faceNumbers ? face : this.faceNumbers[face], distance };
+      const found = { face: face < 0 || !this.faceNumbers ? face : this.faceNumbers[face], distance };
+      const others = this.layers.map((layer) => layer.hit && layer.hit(near, direction)).filter(Boolean);
+      return others.find((other) => other.first || other.distance < found.distance) || found;
     }
 
     /* What is under a pointer event: {row, edge} of component and tract, -1 for none; a layer may add to it. A tube goes

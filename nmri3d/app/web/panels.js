@@ -76,17 +76,17 @@
 
   // -- tokens -----------------------------------------------------------------------------------------------------
 
-  /* The tokens of what is shown: steps of the scan, or, for DTI, the place whose answer is asked for. */
+  /* The steps of what is shown (a language model's are tokens): those of the scan, or, for DTI, the place whose answer is asked for. */
   nmri.components["nmri-tokens"] = {
     template: `
       <div class="tokens" v-if="chips.length">
         <template v-if="steps">
-          <button type="button" data-testid="token-prev" aria-label="Previous token" title="Previous token (←)" :disabled="at === 0" @click="go(at - 1)">◀</button>
-          <button type="button" data-testid="token-play" :aria-label="store.playing ? 'Pause auto-play' : 'Play the tokens'" :title="store.playing ? 'Pause (space)' : 'Play, half a second a token (space)'" :aria-pressed="store.playing" @click="nmri.setPlaying(!store.playing)">{{ store.playing ? '❚❚' : '▶' }}</button>
-          <button type="button" data-testid="token-next" aria-label="Next token" title="Next token (→)" :disabled="at === chips.length - 1" @click="go(at + 1)">▶▏</button>
+          <button type="button" data-testid="token-prev" :aria-label="'Previous ' + nmri.network.step" :title="'Previous ' + nmri.network.step + ' (←)'" :disabled="at === 0" @click="go(at - 1)">◀</button>
+          <button type="button" data-testid="token-play" :aria-label="store.playing ? 'Pause auto-play' : 'Play the ' + nmri.network.steps" :title="store.playing ? 'Pause (space)' : 'Play, half a second a ' + nmri.network.step + ' (space)'" :aria-pressed="store.playing" @click="nmri.setPlaying(!store.playing)">{{ store.playing ? '❚❚' : '▶' }}</button>
+          <button type="button" data-testid="token-next" :aria-label="'Next ' + nmri.network.step" :title="'Next ' + nmri.network.step + ' (→)'" :disabled="at === chips.length - 1" @click="go(at + 1)">▶▏</button>
         </template>
         <span v-else class="count">THE ANSWER AFTER</span>
-        <div class="chips" ref="strip" role="group" :aria-label="steps ? 'Tokens of the prompt' : 'Token after which the answer is asked for'">
+        <div class="chips" ref="strip" role="group" :aria-label="steps ? nmri.capital(nmri.network.steps) + ' of the prompt' : nmri.capital(nmri.network.step) + ' after which the answer is asked for'">
           <button v-for="(chip, i) in chips" :key="i" type="button" class="chip" :class="{ on: i === at, special: chip.special, generated: chip.generated }"
             :data-testid="'token-' + i" :aria-current="i === at ? 'step' : undefined" :title="chip.title" @click="go(i)"
             ><sup v-if="chip.special">BOS</sup>{{ nmri.tokenText(chip.text) }}</button>
@@ -106,7 +106,7 @@
           const special = Boolean(shown.special[i]);
           const generated = i >= first;
           const note = special ? ", added by the tokenizer" : generated ? ", generated" : "";
-          return { text, special, generated, title: `token ${i}: ${JSON.stringify(text)}${note}` };
+          return { text, special, generated, title: `${nmri.stepAt(i)}: ${JSON.stringify(text)}${note}` };
         });
       });
       const at = computed(() => {
@@ -128,8 +128,8 @@
       );
       const hint = computed(() => {
         if (!nmri.geometry()) return "";
-        if (store.mode === "T1" || store.mode === "T2") return `${store.mode} looks at the weights alone; tokens come with fMRI.`;
-        return "The prompt's tokens will stand here.";
+        if (store.mode === "T1" || store.mode === "T2") return `${store.mode} looks at the weights alone; ${nmri.network.steps} come with fMRI.`;
+        return `The prompt's ${nmri.network.steps} will stand here.`;
       });
       return { strip, chips, steps, at, go, hint, nmri, store };
     },
@@ -219,11 +219,11 @@
 
   // -- the selected component ---------------------------------------------------------------------------------------
 
-  /* Value of one component at every token; click goes there. */
+  /* Value of one component at every step; click goes there. */
   nmri.components["nmri-step-bars"] = {
     props: { row: Number },
     template: `
-      <div v-if="bars.length" class="step-bars" :class="{ named: bars.length <= 12, dense: bars.length > 48 }" role="group" aria-label="Value at each token" data-testid="step-bars">
+      <div v-if="bars.length" class="step-bars" :class="{ named: bars.length <= 12, dense: bars.length > 48 }" role="group" :aria-label="'Value at each ' + nmri.network.step" data-testid="step-bars">
         <button v-for="(bar, i) in bars" :key="i" type="button" :class="{ on: i === step }" :title="bar.title" :aria-label="bar.title" @click="go(i)">
           <span class="fill" :style="bar.style"></span><span v-if="bars.length <= 12" class="word">{{ bar.word }}</span></button>
       </div>`,
@@ -247,7 +247,7 @@
         store.playing = false;
         nmri.setStep(to);
       };
-      return { bars, step, go };
+      return { bars, step, go, nmri };
     },
   };
 

@@ -20,7 +20,7 @@
       <div class="paths" data-testid="paths">
         <p class="facts" data-testid="paths-facts">
           <b class="method">{{ METHODS[paths.method] || paths.method }}</b>{{ paths.method === "dla" ? "" : " · " + (EFFECTS[paths.effect] || paths.effect) }}<br>
-          logit <b>{{ nmri.tokenText(paths.target) }}</b> − <b>{{ nmri.tokenText(paths.foil) }}</b> after <b>{{ nmri.tokenText(paths.at) }}</b>:
+          <nmri-metric :target="paths.target" :foil="paths.foil"></nmri-metric> after <b>{{ nmri.tokenText(paths.at) }}</b>:
           clean {{ nmri.format(paths.clean) }}<template v-if="Number.isFinite(paths.baseline)">, {{ BASELINES[paths.effect] || "baseline" }} {{ nmri.format(paths.baseline) }}</template>
           <template v-if="Number.isFinite(paths.remainder)"> · remainder {{ nmri.format(paths.remainder) }}</template>
         </p>
@@ -50,7 +50,7 @@
           </ol>
           <p v-if="paths.kept > MOST && !store.onlyTouching" class="hint">and {{ (paths.kept - MOST).toLocaleString("en-US") }} weaker ones</p>
         </template>
-        <p v-else class="hint">No edge was measured.</p>
+        <p v-else-if="!nmri.refused('edges')" class="hint">No edge was measured.</p>
       </div>`,
     setup(props) {
       const all = computed(() =>
@@ -73,11 +73,11 @@
     },
   };
 
-  /* What a component does at each token of the prompt, where the method tells. */
+  /* What a component does at each step of the prompt, where the method tells. */
   nmri.components["nmri-by-token"] = {
     props: { paths: Object, tokens: Array, row: Number },
     template: `
-      <div v-if="bars.length" class="step-bars" :class="{ named: bars.length <= 12, dense: bars.length > 48 }" role="img" aria-label="Effect of what is written at each token" data-testid="by-token">
+      <div v-if="bars.length" class="step-bars" :class="{ named: bars.length <= 12, dense: bars.length > 48 }" role="img" :aria-label="'Effect at each ' + nmri.network.step" data-testid="by-token">
         <span v-for="(bar, i) in bars" :key="i" class="bar" :title="bar.title"><span class="fill" :style="bar.style"></span><span v-if="bars.length <= 12" class="word">{{ bar.word }}</span></span>
       </div>`,
     setup(props) {
@@ -93,7 +93,7 @@
           style: { height: `${Math.max(2, (100 * Math.abs(value)) / most)}%`, background: nmri.signColor(value) },
         }));
       });
-      return { bars };
+      return { bars, nmri };
     },
   };
 })();

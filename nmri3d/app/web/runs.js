@@ -61,7 +61,7 @@
         <p class="facts">
           {{ trace.method === "noise" ? "noise on" : "corrupted prompt" }}
           <b v-for="at in trace.marked" :key="at">{{ nmri.tokenText(trace.tokens[at]) }}</b>
-          · logit <b>{{ nmri.tokenText(trace.target) }}</b> − <b>{{ nmri.tokenText(trace.foil) }}</b>:
+          · <nmri-metric :target="trace.target" :foil="trace.foil"></nmri-metric>:
           clean {{ nmri.format(trace.clean) }}, corrupt {{ nmri.format(trace.corrupt) }}
         </p>
         <p v-if="trace.note" class="hint" data-testid="trace-note">{{ trace.note }}</p>
@@ -128,7 +128,7 @@
     template: `
       <div class="sweep" data-testid="sweep">
         <p class="facts">
-          logit <b>{{ nmri.tokenText(sweep.target) }}</b> − <b>{{ nmri.tokenText(sweep.foil) }}</b> = {{ nmri.format(sweep.clean) }} ·
+          <nmri-metric :target="sweep.target" :foil="sweep.foil"></nmri-metric> = {{ nmri.format(sweep.clean) }} ·
           {{ EFFECTS[sweep.effect] }} · {{ sweep.count }} components
         </p>
         <div class="paintings">

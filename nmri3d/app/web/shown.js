@@ -22,9 +22,10 @@
     return store.revision >= 0 ? data.geometry : null;
   }
 
-  /* The color table of what is painted, or null before it is there. */
+  /* The color table of what is painted (one that diverges, of signed values), or null before it is there. */
   function palette() {
-    return paletteOf(painted() ? data.painting.palette : store.mode);
+    const shown = scan();
+    return paletteOf(shown ? shown.palette : store.mode);
   }
 
   /* The color table of a mode; DTI's diverges about zero. */
@@ -75,8 +76,9 @@
     return value.toLocaleString("en-US", { maximumSignificantDigits: 4 });
   }
 
-  /* A token as a chip shows it: white space made visible. */
+  /* A token as a chip shows it: white space made visible. What a network of units calls its steps and outputs is words. */
   function tokenText(token) {
+    if (!nmri.network.residual) return token || "∅";
     return token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·") || "∅";
   }
 
@@ -97,19 +99,40 @@
     network: "near = alike · no anatomy",
   };
 
+  /* And of a network without MLPs. */
+  const AXES_OF_UNITS = {
+    anatomical: "posterior → anterior = depth",
+    spectral: "near = alike (Laplacian eigenmaps)",
+    stack: "levels in order · no anatomy",
+    radial: "levels from the middle outwards · no anatomy",
+  };
+
+  /* Whether it is a transformer with MLPs, which have a hemisphere of their own. */
+  function hasMlps() {
+    const table = geometry();
+    return !table || (nmri.network.residual && table.kind.includes("mlp"));
+  }
+
   function axesText() {
-    return AXES[store.layout] || "";
+    return (!hasMlps() && AXES_OF_UNITS[store.layout]) || AXES[store.layout] || "";
+  }
+
+  /* What a layout does, of this network: without MLPs, nothing is said of them. */
+  function layoutTitle(what) {
+    return hasMlps() ? what : what.split(";")[0];
   }
 
   /* A layout in a sentence. */
   function layoutText(name) {
     const found = [...nmri.shape.CORTICAL, ...nmri.shape.NODES].find(([layout]) => layout === name);
-    return found ? `${found[2]}.` : "";
+    return found ? `${layoutTitle(found[2])}.` : "";
   }
 
-  /* Whether the cortex of the open tab is translucent: chosen for each tab. */
+  /* Whether the cortex of the open tab is translucent: chosen for each tab. It is at first where it hides other bodies. */
   function isGlass() {
-    return Boolean(store.glass[store.mode]);
+    const { geometry } = data;
+    const hides = geometry && geometry.bodies.length && nmri.shape.isAnatomy() && store.surface !== "flat";
+    return store.glass[store.mode] ?? Boolean(hides);
   }
 
   function inCatalog(catalog, name) {
@@ -131,6 +154,7 @@
     tokenText,
     thresholdText,
     axesText,
+    layoutTitle,
     layoutText,
     isGlass,
     inCatalog,

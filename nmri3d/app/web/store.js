@@ -59,6 +59,8 @@
     ["sweep", "SWEEP", "Silence every component, one at a time"],
     ["layout", "LAYOUT", "Where components lie on the cortex, and how well that fits"],
   ];
+  /* What a network must be able to for a tool, by the names of `nmri.refused`; the other tools serve every network. */
+  const TOOL_NEEDS = { heads: "attention", trace: "trace" };
   const TOOL_OF_MODE = { DTI: "paths", FLAIR: "lens" };
   /* What the canvas says when something else than the tab's own scan is painted. */
   const PAINTED = {
@@ -149,6 +151,7 @@
     VIEWS,
     EDITS,
     TOOLS,
+    TOOL_NEEDS,
     TOOL_OF_MODE,
     PAINTED,
     METHODS,

@@ -69,7 +69,7 @@
         table[row * 4 + channel] = Math.floor(rules.unpainted[channel] * (1 - painted) + colors[row * 4 + channel] * painted + 0.5);
       let opacity = least + (most - least) * Math.min(1, Math.max(0, strengths[row] || 0)) * painted;
       if (row === selected) opacity = Math.max(opacity, rules.selected);
-      if (hemispheres !== "both" && side[row] !== (hemispheres === "left" ? 0 : 1)) opacity = 0;
+      if (!nmri.bodies.isShown(side[row], hemispheres)) opacity = 0;
       table[row * 4 + 3] = Math.floor(255 * opacity + 0.5);
     }
     return table;

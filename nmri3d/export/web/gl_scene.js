@@ -183,7 +183,7 @@ function nmriGlScene(canvas) {
     frames.held[slot] = number;
   }
 
-  const isTranslucent = (shape) => (shape.texture === "cortex" ? frames.translucent : shape.translucent);
+  const isTranslucent = (shape) => (shape.texture === "cortex" ? frames.translucent && shape.glass : shape.translucent);
 
   /* What is seen through: summed up in a finer picture of half floats, then laid over what is solid. */
   function drawTranslucent(orbit, all) {

@@ -1,0 +1,144 @@
+"""Commands about the phantoms: `phantom list | train | answers`, and `calibrate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nmri3d.cli.common import JsonOption, app, showing_progress
+from nmri3d.errors import InputError
+
+if TYPE_CHECKING:
+    from nmri3d.phantoms.calibrating import Calibration
+
+phantom = typer.Typer(no_args_is_help=True, help="Networks of known truth: list them, train them, see what is known.")
+app.add_typer(phantom, name="phantom")
+
+NameArgument = Annotated[str, typer.Argument(help="sprout, biohama, world-model, cerebellum or induction.")]
+
+
+@phantom.command("list")
+def list_phantoms(json_output: JsonOption = False) -> None:
+    """Name the phantoms, with what their trainers measured."""
+    from nmri3d.phantoms.registry import PHANTOMS, folder_of
+
+    found = {}
+    for name in PHANTOMS:
+        path = folder_of(name) / "metrics.json"
+        found[name] = json.loads(path.read_text())["figures"] if path.is_file() else None
+    if json_output:
+        print(json.dumps(found, indent=2))
+        return
+    for name, figures in found.items():
+        print(f"phantom:{name}")
+        for key, value in (figures or {"weights": "not trained yet"}).items():
+            print(f"    {key:<44} {value}")
+
+
+@phantom.command()
+def train(
+    name: NameArgument,
+    seed: Annotated[int | None, typer.Option(help="By default the seed of the shipped network.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the weights and figures, or with --study for the figures of its runs."),
+    ] = None,
+    study: Annotated[
+        bool, typer.Option("--study", help="All seeds, baselines and ablations. Goes on where it was stopped.")
+    ] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Train a phantom from its seed and measure it on held-out data.
+
+    Without --out it is written to phantoms/NAME under the present folder; what is shipped stays as it is.
+    """
+    from nmri3d.phantoms import training
+    from nmri3d.phantoms.registry import keep, recipe_of
+
+    recipe = recipe_of(name)
+    folder = Path("phantoms") / (f"{name}-study" if study else name) if out is None else out
+    if study:
+        if seed is not None:
+            raise InputError("a study has its own seeds; leave out --seed, or --study")
+        with showing_progress() as progress:
+            print(training.study(recipe, folder, progress))
+        return
+    with showing_progress() as progress:
+        network, figures = recipe.ship(recipe.shipped_seed if seed is None else seed, progress)
+    keep(name, network, figures, folder)
+    print(json.dumps(figures, indent=2) if json_output else _listed(figures))
+    if not json_output:
+        print(f"written to {folder}")
+
+
+@phantom.command()
+def answers(name: NameArgument, json_output: JsonOption = False) -> None:
+    """What is known to be true inside a phantom, and how it is known."""
+    from dataclasses import asdict
+
+    from nmri3d.phantoms.registry import shipped
+
+    truths = shipped(name).answer_key()
+    if json_output:
+        print(json.dumps([asdict(truth) for truth in truths], indent=2))
+        return
+    for truth in truths:
+        shown = ", ".join(truth.components[:6]) + (
+            f", … ({len(truth.components)})" if len(truth.components) > 6 else ""
+        )
+        print(f"{truth.name} (by {truth.known_by})\n    {truth.statement}\n    {shown}")
+
+
+@app.command()
+def calibrate(
+    names: Annotated[list[str] | None, typer.Argument(help="Phantoms; by default all.")] = None,
+    nulls: Annotated[
+        int, typer.Option(help="Measure so many null networks anew, at least 100, and keep them beside the weights.")
+    ] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.md, report.json and brain pictures.")] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Scan networks of known truth and tell which truths the scanner finds. Exit code 1 where one is missed."""
+    from nmri3d.phantoms.calibrating import NULL_NETWORKS, keep_nulls, measure_nulls
+    from nmri3d.phantoms.calibrating import calibrate as calibrate_one
+    from nmri3d.phantoms.registry import PHANTOMS
+    from nmri3d.phantoms.report import as_markdown, as_values
+
+    if nulls and nulls < NULL_NETWORKS:
+        raise InputError(f"the threshold needs at least {NULL_NETWORKS} null networks, got {nulls}")
+    calibrations = []
+    with showing_progress() as progress:
+        for name in names or PHANTOMS:
+            if nulls:
+                keep_nulls(name, measure_nulls(name, nulls, progress))
+            calibrations.append(calibrate_one(name, progress))
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            for calibration in calibrations:
+                progress(0.0, f"pictures of {calibration.phantom}")
+                _pictures(calibration, out)
+            (out / "report.md").write_text(as_markdown(calibrations) + "\n")
+            (out / "report.json").write_text(json.dumps(as_values(calibrations), indent=1) + "\n")
+    print(json.dumps(as_values(calibrations), indent=2) if json_output else as_markdown(calibrations))
+    if not all(calibration.passed for calibration in calibrations):
+        raise typer.Exit(1)
+
+
+def _pictures(calibration: Calibration, folder: Path) -> None:
+    """A brain a check, painted with the scan that it measured."""
+    from nmri3d.jupyter import Brain
+    from nmri3d.phantoms.registry import load_phantom
+
+    with Brain(load_phantom(calibration.phantom, device="cpu")) as brain:
+        for result in calibration.results:
+            measured = result.finding.measured
+            if measured.scan is not None:
+                path = folder / f"{calibration.phantom}-{result.check.name.replace(' ', '-')}.png"
+                brain.show(measured.scan, token=measured.step).screenshot(path, size=(1280, 720))
+
+
+def _listed(figures: object) -> str:
+    return "\n".join(f"{key:<48} {value}" for key, value in dict(figures).items())  # type: ignore[call-overload]

@@ -1,0 +1,183 @@
+"""The tables of BioHama's study: the network beside its baselines, without each of its mechanisms, and adapted.
+
+Convention. Mean and, in brackets, smallest and largest over the seeds; percent of programs with every answer right. A mechanism
+counts as contributing where taking it away lowers in-dist or OOD by more than the spread of the whole network over its seeds.
+
+Left out: training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from nmri3d.phantoms.biohama.baselines import BASELINES
+from nmri3d.phantoms.biohama.tasks import FAMILIES
+from nmri3d.phantoms.training import Figures, Run
+
+SHOWN = ("training", "in-dist", "longer", "combinations", "OOD")
+BEATABLE = 0.75
+
+
+def tables(figures: Mapping[Run, Figures], missing: Sequence[Run]) -> str:
+    """All tables as Markdown, and what is missing."""
+    parts = [
+        _networks(figures),
+        _families(figures),
+        _margins(figures),
+        _ablations(figures),
+        _adapted(figures),
+        _rates(figures),
+    ]
+    if missing:
+        parts.append("Not run yet: " + ", ".join(f"{run.name} (seed {run.seed})" for run in missing) + ".")
+    return "\n\n".join(filter(None, parts))
+
+
+def _networks(figures: Mapping[Run, Figures]) -> str:
+    rows = []
+    for name in ("biohama", *BASELINES):
+        runs = _named(figures, name)
+        if runs:
+            cells = [_cell(_accuracies(runs, split)) for split in SHOWN]
+            rows.append(
+                [
+                    name,
+                    f"{runs[0]['parameters']:,}",
+                    *cells,
+                    _cell_of(runs, lambda run: run["training"]["cpu_seconds"], "{:.0f}"),
+                ]
+            )
+    return (
+        "### Macro-average over the tasks\n\n" + _table(["network", "parameters", *SHOWN, "CPU s"], rows)
+        if rows
+        else ""
+    )
+
+
+def _families(figures: Mapping[Run, Figures]) -> str:
+    rows = []
+    for family in FAMILIES:
+        for name in ("biohama", *BASELINES):
+            runs = _named(figures, name)
+            if runs:
+                rows.append([family, name, *(_cell(_accuracies(runs, split, family)) for split in SHOWN)])
+    return "### Task by task\n\n" + _table(["task", "network", *SHOWN], rows) if rows else ""
+
+
+def _margins(figures: Mapping[Run, Figures]) -> str:
+    """BioHama against the best baseline, and whether the task tells architectures apart at all."""
+    own = _named(figures, "biohama")
+    rows = []
+    for family in FAMILIES:
+        for split in ("in-dist", "longer", "combinations", "OOD"):
+            means = {
+                name: _mean(_accuracies(_named(figures, name), split, family))
+                for name in BASELINES
+                if _named(figures, name)
+            }
+            if own and means:
+                best = max(means, key=lambda name: means[name])
+                margin = _mean(_accuracies(own, split, family)) - means[best]
+                beatable = means[best] <= BEATABLE
+                says = (
+                    "tells them apart"
+                    if beatable and margin >= 0.2
+                    else "does not"
+                    if not beatable
+                    else "under 20 points"
+                )
+                rows.append([family, split, best, f"{100 * means[best]:.1f}", f"{100 * margin:+.1f}", says])
+    return (
+        f"### Margin over the best baseline (20 points wanted where it is at most {BEATABLE:.0%})\n\n"
+        + _table(["task", "split", "best baseline", "its accuracy", "margin, points", ""], rows)
+        if rows
+        else ""
+    )
+
+
+def _ablations(figures: Mapping[Run, Figures]) -> str:
+    whole = _named(figures, "biohama")
+    names = list(dict.fromkeys(run.name for run in figures if run.name.startswith("without ")))
+    if not whole or not names:
+        return ""
+    rows = []
+    for name in names:
+        runs = _named(figures, name)
+        lost, contributes = [], False
+        for split in ("in-dist", "OOD"):
+            full, without = _accuracies(whole, split), _accuracies(runs, split)
+            lost.append(_mean(full) - _mean(without))
+            contributes |= lost[-1] > max(max(full) - min(full), 0.005)
+        cells = [_cell(_accuracies(runs, split)) for split in ("in-dist", "longer", "combinations", "OOD")]
+        worst = max(
+            FAMILIES,
+            key=lambda family: _mean(_accuracies(whole, "OOD", family)) - _mean(_accuracies(runs, "OOD", family)),
+        )
+        rows.append(
+            [
+                name,
+                *cells,
+                f"{100 * lost[0]:+.1f}",
+                f"{100 * lost[1]:+.1f}",
+                worst,
+                "yes" if contributes else "not shown",
+            ]
+        )
+    head = ["", "in-dist", "longer", "combinations", "OOD", "in-dist lost", "OOD lost", "most in", "contributes"]
+    return "### Without one mechanism\n\n" + _table(head, rows)
+
+
+def _adapted(figures: Mapping[Run, Figures]) -> str:
+    runs = _named(figures, "biohama")
+    if not runs:
+        return ""
+    rows = []
+    for meaning in runs[0]["few_shot"]:
+        sizes = list(runs[0]["few_shot"][meaning])
+        rows.append([meaning, *(_cell([run["few_shot"][meaning][size] for run in runs]) for size in sizes)])
+    text = "### Few-shot: a word without meaning, by size of the support set\n\n" + _table(["meaning", *sizes], rows)
+    grown = [[name, _cell([run["growth"][name] for run in runs])] for name in runs[0]["growth"] if "module" not in name]
+    return text + "\n\n### Modules that come and go\n\n" + _table(["", "percent"], grown)
+
+
+def _rates(figures: Mapping[Run, Figures]) -> str:
+    rows = [
+        [run.name.split()[2], run.name.split()[1], f"{100 * found['accuracy']['validation']['mean']:.1f}"]
+        for run, found in figures.items()
+        if run.name.startswith("rate ")
+    ]
+    return (
+        "### Learning rates tried (validation, a third of the updates)\n\n"
+        + _table(["network", "rate", "accuracy"], rows)
+        if rows
+        else ""
+    )
+
+
+def _named(figures: Mapping[Run, Figures], name: str) -> list[Figures]:
+    return [found for run, found in figures.items() if run.name == name]
+
+
+def _accuracies(runs: Iterable[Figures], split: str, family: str = "mean") -> list[float]:
+    return [run["accuracy"][split][family] for run in runs]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _cell(values: Sequence[float], form: str = "{:.1f}", scale: float = 100) -> str:
+    scaled = [scale * value for value in values]
+    if len(scaled) == 1:
+        return form.format(scaled[0])
+    return f"{form} [{form}, {form}]".format(_mean(scaled), min(scaled), max(scaled))
+
+
+def _cell_of(runs: Sequence[Figures], value: Callable[[Any], float], form: str) -> str:
+    return _cell([value(run) for run in runs], form, 1)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

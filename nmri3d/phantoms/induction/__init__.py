@@ -1,0 +1,1 @@
+"""Induction: a two-layer attention-only transformer that continues what it has seen before."""

@@ -1,0 +1,106 @@
+"""Commands on a network of units: its own steps and signals, and what it has not, told in one sentence."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import nmri3d
+import nmri3d.models
+from nmri3d.cli import main
+from nmri3d.models.residual_backend import refusal
+from nmri3d.perturbation import Edit
+from nmri3d.phantoms.registry import PHANTOMS, shipped_names
+from tests.phantoms.tiny import tiny_phantom
+
+PROMPT = "a b c"
+MODEL = ("--model", "phantom:tiny")
+
+
+@pytest.fixture(params=["logits", "signal"])
+def model(request, monkeypatch, tmp_path):
+    monkeypatch.setenv("NMRI3D_CACHE", str(tmp_path))
+    network = tiny_phantom(signal=request.param == "signal")
+    monkeypatch.setattr(nmri3d.models, "load", lambda name, **options: network, raising=False)
+    return network
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Code, stdout and stderr of `nmri3d` with these words."""
+
+    def call(*words):
+        monkeypatch.setattr("sys.argv", ["nmri3d", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        return ended.value.code or 0, told.out, told.err
+
+    return call
+
+
+def test_a_scan_is_told_in_the_networks_own_steps(model, run):
+    code, out, _ = run("scan", PROMPT, *MODEL)
+    assert code == 0
+    assert "task steps: a | b | c" in out
+    assert "at task step" in out
+    code, out, _ = run("scan", PROMPT, *MODEL, "--json")
+    values = np.array(json.loads(out)["values"], dtype=float)
+    assert np.allclose(values, nmri3d.scan(model, "fMRI", PROMPT).values, equal_nan=True)
+
+
+def test_a_circuit_needs_no_word_about_edges(model, run):
+    code, out, _ = run("scan", PROMPT, "--mode", "DTI", "--target", model.token_text(4), *MODEL, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert "tracts" not in found
+    local = nmri3d.scan(model, "DTI", PROMPT, target=model.token_text(4))
+    assert np.allclose(np.array(found["values"], dtype=float), local.values, equal_nan=True, atol=1e-6)
+
+
+def test_a_perturbation_prints_answers_or_signals(model, run):
+    code, out, _ = run("perturb", PROMPT, "--edit", "zero unit.2.3", *MODEL)
+    assert code == 0
+    local = nmri3d.perturb(model, PROMPT, Edit("unit.2.3", "zero"))
+    assert f"{local.logit_before:.4f} to {local.logit_after:.4f}" in out
+    assert ("KL(before || after)" in out) == (model.outputs == "logits")
+    assert ("(mm)" in out) == (model.outputs == "signal")
+
+
+def test_a_sweep_ranks_the_parts(model, run):
+    code, out, _ = run("sweep", PROMPT, "--target", model.token_text(4), *MODEL, "--json")
+    assert code == 0
+    local = nmri3d.ablate_all(model, PROMPT, target=model.token_text(4), effect="zero")
+    found = json.loads(out)
+    assert np.allclose(np.array(found["values"], dtype=float), local.values, equal_nan=True, atol=1e-6)
+    assert (found["foil"] is None) == (model.outputs == "signal")
+
+
+@pytest.mark.parametrize(
+    ("words", "feature"),
+    [
+        (("trace", PROMPT), "trace"),
+        (("lens", PROMPT), "lens"),
+        (("generate", PROMPT), "generation"),
+        (("scan", PROMPT, "--mode", "DTI", "--method", "dla"), "dla"),
+        (("scan", PROMPT, "--mode", "DTI", "--edges", "eap"), "edges"),
+        (("scan", PROMPT, "--level", "neuron"), "neurons"),
+        (("bench", "--faithfulness"), "edges"),
+        (("bench", "--flair"), "lens"),
+    ],
+)
+def test_what_it_has_not_is_refused_in_one_sentence(model, run, words, feature):
+    code, out, err = run(*words, *MODEL)
+    assert code != 0
+    assert out == ""
+    assert refusal(model, feature) in " ".join(err.split())
+
+
+def test_phantoms_are_listed_with_what_they_are(run):
+    code, out, _ = run("models")
+    assert code == 0
+    for name in shipped_names():
+        (line,) = [line for line in out.splitlines() if line.startswith(f"phantom:{name} ")]
+        assert PHANTOMS[name].about in line

@@ -1,0 +1,63 @@
+"""The tables of BioHama's study say what the figures say, and what is missing."""
+
+from __future__ import annotations
+
+from nmri3d.phantoms.biohama.tasks import FAMILIES
+from nmri3d.phantoms.biohama.training import ABLATIONS, RECIPE, SEEDS
+from nmri3d.phantoms.training import Run
+
+
+def figures(value: float, **others: float) -> dict:
+    row = dict.fromkeys((*FAMILIES, "mean"), value)
+    splits = ("training", "validation", "in-dist", "longer", "combinations", "OOD")
+    return {
+        "parameters": 1000,
+        "accuracy": {split: row | {name: others.get(name, value) for name in FAMILIES} for split in splits},
+        "training": {"cpu_seconds": 12.3},
+        "few_shot": {"turn": {"0": 0.1, "8": value}},
+        "growth": {"unknown operation before": 0.0, "unknown operation after": value, "least needed module": 3},
+    }
+
+
+def row_of(text: str, *start: str) -> list[str]:
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[: len(start)] == list(start):
+            return cells
+    raise AssertionError(f"no row {start} in\n{text}")
+
+
+def test_the_study_has_three_seeds_of_everything_and_no_run_twice():
+    runs = RECIPE.runs()
+    assert len({run.key for run in runs}) == len(runs)
+    for name in ("biohama", "lstm", "gru", "transformer", *(f"without {each}" for each in (*ABLATIONS, "curriculum"))):
+        assert [run.seed for run in runs if run.name == name] == list(SEEDS)
+
+
+def test_mean_and_spread_and_the_margin_over_the_best_baseline():
+    found = {
+        Run("biohama", 0): figures(0.96),
+        Run("biohama", 1): figures(0.90),
+        Run("gru", 0): figures(0.50, chains=0.92),
+        Run("lstm", 0): figures(0.40, composition=0.81),
+    }
+    text = RECIPE.summary(found)
+    assert row_of(text, "biohama", "1,000")[2] == "93.0 [90.0, 96.0]"
+    assert row_of(text, "composition", "longer", "lstm")[3:] == ["81.0", "+12.0", "does not"]
+    assert row_of(text, "chains", "longer", "gru")[3:] == ["92.0", "+1.0", "does not"]
+    assert row_of(text, "context", "longer", "gru")[3:] == ["50.0", "+43.0", "tells them apart"]
+    assert "transformer (seed 2)" in text.split("Not run yet")[1]
+    assert "gru (seed 0)" not in text.split("Not run yet")[1]
+
+
+def test_an_ablation_within_the_spread_of_the_seeds_is_not_said_to_contribute():
+    found = {Run("biohama", seed): figures(value) for seed, value in enumerate((0.94, 0.96, 0.95))}
+    found |= {Run("without router", 0): figures(0.70), Run("without STDP", 0): figures(0.94)}
+    text = RECIPE.summary(found)
+    assert row_of(text, "without router")[-1] == "yes"
+    assert row_of(text, "without router")[5] == "+25.0"
+    assert row_of(text, "without STDP")[-1] == "not shown"
+
+
+def test_nothing_measured_is_said_to_be_missing():
+    assert RECIPE.summary({}).startswith("Not run yet")

@@ -1,0 +1,44 @@
+"""The checks of the cerebellum phantom: found in the shipped network, and by chance alone in one with other weights."""
+
+import numpy as np
+import pytest
+import torch
+
+from nmri3d.phantoms.backend import PhantomBackend
+from nmri3d.phantoms.calibration import SIGNIFICANT, judge
+from nmri3d.phantoms.cerebellum.calibration import checks
+from nmri3d.phantoms.cerebellum.model import Cerebellum
+from nmri3d.phantoms.registry import shipped
+from nmri3d.template.access import templates_kept_in
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory):
+    with templates_kept_in(tmp_path_factory.mktemp("templates")):
+        yield PhantomBackend(shipped("cerebellum"))
+
+
+@pytest.fixture(scope="module")
+def null():
+    torch.manual_seed(17)
+    return PhantomBackend(Cerebellum().eval().requires_grad_(False))
+
+
+@pytest.mark.parametrize("check", checks(), ids=lambda check: check.name)
+def test_planted_truth_is_found(backend, check):
+    finding = judge(check, backend)
+    assert finding.effect >= check.least
+    assert finding.p < SIGNIFICANT
+    assert finding.leading[0][2]
+
+
+def test_another_wiring_does_not_have_the_same_answers(null):
+    """FLAIR is left out: a template of its own takes long. Its truth follows from the same wiring."""
+    effects = [judge(check, null).effect for check in checks() if check.scan != "FLAIR"]
+    assert max(effects) < 0.8
+    assert np.mean(effects) == pytest.approx(0.5, abs=0.15)
+
+
+def test_checks_have_names_of_their_own_and_use_every_kind_of_scan_that_can_fail():
+    assert len({check.name for check in checks()}) == len(checks())
+    assert {check.scan for check in checks()} >= {"difference", "fMRI", "sweep", "DTI", "FLAIR"}

@@ -1,0 +1,69 @@
+"""Studies that can be stopped and taken up again, and figures as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nmri3d.errors import Cancelled, ModelNotFoundError
+from nmri3d.models.backend import Progress
+from nmri3d.phantoms.registry import PHANTOMS, folder_of, recipe_of, shipped
+from nmri3d.phantoms.training import Figures, Run, study, write_figures
+
+
+class Counting:
+    """A recipe whose runs count how often they were done."""
+
+    shipped_seed = 0
+
+    def __init__(self) -> None:
+        self.done: list[Run] = []
+
+    def ship(self, seed: int, progress: Progress) -> Any:
+        raise NotImplementedError
+
+    def runs(self) -> Sequence[Run]:
+        return [Run(name, seed) for name in ("network", "without router") for seed in (0, 1)]
+
+    def run(self, run: Run, progress: Progress) -> Figures:
+        progress(0.5, "training")
+        self.done.append(run)
+        return {"accuracy": 0.5 + 0.1 * run.seed}
+
+    def summary(self, figures: Mapping[Run, Figures]) -> str:
+        return "\n".join(f"{run.key} {figures[run]['accuracy']}" for run in figures)
+
+
+def test_a_study_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    recipe = Counting()
+
+    def stop_in_the_third(share: float, what: str) -> None:
+        if share > 0.5:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        study(recipe, tmp_path, stop_in_the_third)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["network.seed0.json", "network.seed1.json"]
+    said: list[str] = []
+    report = study(recipe, tmp_path, lambda share, what: said.append(what))
+    assert recipe.done == list(recipe.runs())  # none twice
+    assert report.splitlines()[-1] == "without-router.seed1 0.6"
+    assert said == ["without router, seed 0: training", "without router, seed 1: training"]
+    assert json.loads((tmp_path / "network.seed0.json").read_text())["machine"].startswith("Python 3")
+
+
+def test_figures_are_numbers_or_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_figures(tmp_path / "figures.json", {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_none_is_refused_with_those_that_are() -> None:
+    for ask in (shipped, recipe_of, folder_of):
+        with pytest.raises(ModelNotFoundError, match=r"no phantom 'sprot'; choose one of sprout, biohama"):
+            ask("sprot")
+    assert list(PHANTOMS) == ["sprout", "biohama", "world-model", "cerebellum", "induction"]
