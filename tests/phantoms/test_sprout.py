@@ -14,14 +14,14 @@ from nmri3d.errors import InputError
 from nmri3d.phantoms.registry import folder_of, shipped
 from nmri3d.phantoms.sprout.baseline import PlainTransformer
 from nmri3d.phantoms.sprout.lexicon import TOKEN, VOCABULARY, read
-from nmri3d.phantoms.sprout.measures import accuracy, in_batches, last_pattern, number_read, returns
-from nmri3d.phantoms.sprout.model import Config, Sprout
+from nmri3d.phantoms.sprout.measures import accuracy, in_batches, last_pattern, number_read, returns, silencing
+from nmri3d.phantoms.sprout.model import READINGS, Config, Sprout
 from nmri3d.phantoms.sprout.objective import Weights, loss, swap
 from nmri3d.phantoms.sprout.population import FLOOR, Selection
 from nmri3d.phantoms.sprout.prefixes import padded, training_batches
 from nmri3d.phantoms.sprout.prefixes import test_prefixes as held_out_prefixes
 from nmri3d.phantoms.sprout.probes import auroc, probes, telling_units
-from nmri3d.phantoms.sprout.training import NAMING, RECIPE, Schedule, corpus_of, train, train_plain
+from nmri3d.phantoms.sprout.training import NAMING, READ, RECIPE, Schedule, corpus_of, train, train_plain
 
 SMALL = Config(units=96, active=12, width=16, rounds=2)
 
@@ -206,7 +206,11 @@ def test_the_shipped_network_reaches_its_figures_on_other_held_out_sentences(spr
 
 def test_the_answer_key_is_what_the_weights_do(sprout: Sprout) -> None:
     found = probes("unit", NAMING)
-    assert (telling_units(last_pattern(sprout)(found), found) == sprout.known.numpy().astype(bool)).all()
+    told = telling_units(last_pattern(sprout)(found), found)
+    known = sprout.known.numpy().astype(bool)
+    assert (known <= told).all()
+    for row, (token, other) in enumerate(READINGS.values()):
+        assert (sprout.reading(token, other).numpy()[known[row]] >= READ).all()
     key = {truth.name: truth for truth in sprout.answer_key()}
     assert {"plural units", "singular units"} <= set(key)
     unseen = [probe for probe in probes("unseen", 400) if probe.tokens[0] == "now"]
@@ -214,6 +218,21 @@ def test_the_answer_key_is_what_the_weights_do(sprout: Sprout) -> None:
     values = last_pattern(sprout)(unseen)[:, plural].mean(1)
     assert auroc(values, np.array([probe.plural for probe in unseen])) > 0.95
     assert Sprout(SMALL).answer_key() == ()
+
+
+def test_a_reading_is_what_a_unit_adds_to_the_logits(sprout: Sprout) -> None:
+    """Against the decoder itself, unit by unit."""
+    with torch.no_grad():
+        logits = sprout.decoder(torch.eye(sprout.config.units)) - sprout.decoder(torch.zeros(1, sprout.config.units))
+    difference = logits[:, TOKEN["are"]] - logits[:, TOKEN["is"]]
+    torch.testing.assert_close(sprout.reading("are", "is"), difference, rtol=1e-4, atol=1e-4)
+
+
+def test_silencing_the_plural_units_turns_are_into_is_and_random_units_do_not(sprout: Sprout) -> None:
+    shares = silencing(sprout, seed=3)
+    assert shares["'are' over 'is', as it is"] > 0.95
+    assert shares["'are' over 'is', silenced"] < 0.5
+    assert shares["'are' over 'is', random units silenced"] > 0.8
 
 
 def test_number_cannot_be_read_where_there_is_none(sprout: Sprout) -> None:

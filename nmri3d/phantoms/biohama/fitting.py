@@ -34,7 +34,7 @@ QUIET = 0.05
 SHARES: dict[Family, float] = {"composition": 0.6, "chains": 0.25, "context": 0.15}
 """Of each family in an update: more of what is learned more slowly (seen in a first run on the training programs)."""
 
-ROUTING = 0.1
+ROUTING = 0.3
 """Weight of the mutual information between step and module."""
 
 START = 0.4

@@ -115,6 +115,29 @@ def _mean_cosine(patterns: Tensor) -> float:
     return float((cosines.sum() - cosines.trace()) / (n * (n - 1)))
 
 
+def silencing(model: Sprout, seed: int) -> dict[str, float | int]:
+    """What silencing all plural units at once does to "are" against "is", after "now" and plural nouns never seen so.
+
+    Beside it what as many random units of those that are ever active on these prefixes do.
+    """
+    prefixes = [("now", *probe.tokens[1:]) for probe in probes("unseen", 200) if probe.plural]
+    used = in_batches(lambda tokens: torch.stack(model.patterns(tokens)), prefixes[:BATCH]).gt(0).flatten(0, 1).any(0)
+    plural = model.known[0].bool()
+    others = (used & ~plural).nonzero().flatten()
+    drawn = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))[: int(plural.sum())]
+    kept = {"as it is": plural & False, "silenced": plural, "random units silenced": torch.zeros_like(plural)}
+    kept["random units silenced"][others[drawn]] = True
+    prefer = {name: _preference(model, prefixes, units) for name, units in kept.items()}
+    return {"units": int(plural.sum())} | {f"'are' over 'is', {name}": _mean(value) for name, value in prefer.items()}
+
+
+def _preference(model: Sprout, prefixes: Sequence[Sequence[str]], silent: Tensor) -> np.ndarray:
+    """1 where the last logits prefer "are" to "is" with some units silenced at every step, else 0."""
+    hooks = [("population.hook_activation", lambda pattern, hook: pattern.masked_fill(silent, 0.0))]
+    logits = in_batches(lambda tokens: model.run_with_hooks(tokens, fwd_hooks=hooks)[:, -1], prefixes)
+    return (logits[:, TOKEN["are"]] > logits[:, TOKEN["is"]]).float().numpy()
+
+
 def number_read(activations: Callable[[Sequence[Probe]], np.ndarray]) -> float:
     """AUROC of the head noun's number for nouns never seen in the plural, by a probe fitted on the others' activations.
 

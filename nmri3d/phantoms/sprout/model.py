@@ -33,13 +33,14 @@ from nmri3d.phantoms.sprout.population import Population
 
 PACKED = 8
 REFERENCES = 120
+READINGS = {"plural units": ("are", "is"), "singular units": ("is", "are"), "past units": ("was", "is")}
+"""Which form of be, rather than which other, the decoder reads from units of the answer key."""
 FEATURES = {
     "plural units": "after 'now', where the subject is plural",
     "singular units": "after 'now', where the subject is singular",
     "past units": "after 'then' rather than 'now'",
-    "animate units": "after 'now', where the subject is animate",
 }
-"""What is known about units after training: rows of the buffer `known`, and where they are active."""
+"""Where they are active: rows of the buffer `known`."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,11 @@ class Sprout(Phantom):
         for _ in range(rounds):
             patterns.append(self.population.round(patterns[-1]))
         return patterns
+
+    def reading(self, token: str, other: str) -> Tensor:
+        """By how much one unit of activity raises the logit of a token over another's, at the same step; [units], exact."""
+        decoder = self.decoder
+        return decoder.W_dense @ (decoder.W_U[:, TOKEN[token]] - decoder.W_U[:, TOKEN[other]])
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
@@ -203,12 +209,13 @@ class Sprout(Phantom):
         return tuple(prefixes)
 
     def answer_key(self) -> Sequence[Truth]:
-        """Units that tell number, tense and animacy, found by the trainer; none for a network that was not trained."""
+        """Units that tell number and tense, named by the trainer; none for a network that was not trained."""
         return tuple(
             Truth(
                 name,
                 f"These units are active {where}: in at least one prefix of five and five times as often as otherwise, after "
-                "the last round, on pairs of nouns that training never showed.",
+                f"the last round, on pairs of nouns that training never showed; and the decoder reads {READINGS[name][0]!r} "
+                f"rather than {READINGS[name][1]!r} from them.",
                 tuple(f"unit.{self._unit_depth}.{unit}" for unit in np.flatnonzero(row).tolist()),
                 "training",
             )

@@ -70,13 +70,13 @@ def auroc(values: np.ndarray, feature: np.ndarray) -> np.ndarray:
 
 
 def telling_units(patterns: np.ndarray, found: Sequence[Probe]) -> np.ndarray:
-    """Units that tell plural, singular, past and animate: bool [4, units], from patterns [prefixes, units].
+    """Units that tell plural, singular and past: bool [3, units], from patterns [prefixes, units].
 
-    Number and animacy are told after "now", where the number decides what comes next, the past by "then" against "now".
+    Number is told after "now", where it decides what comes next, the past by "then" against "now".
     """
     now, then = (np.array([probe.tokens[0] == adverb for probe in found]) for adverb in ("now", "then"))
-    plural, animate = (np.array([getattr(probe, name) for probe in found]) for name in ("plural", "animate"))
-    kinds = ((now & plural, now & ~plural), (now & ~plural, now & plural), (then, now), (now & animate, now & ~animate))
+    plural = np.array([probe.plural for probe in found])
+    kinds = ((now & plural, now & ~plural), (now & ~plural, now & plural), (then, now))
     return np.stack([_tell(patterns > 0, with_it, without) for with_it, without in kinds])
 
 

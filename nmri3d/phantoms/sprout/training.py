@@ -35,8 +35,9 @@ from nmri3d.phantoms.sprout.measures import (
     number_read,
     plain_hidden,
     pooled,
+    silencing,
 )
-from nmri3d.phantoms.sprout.model import FEATURES, Config, Sprout
+from nmri3d.phantoms.sprout.model import FEATURES, READINGS, Config, Sprout
 from nmri3d.phantoms.sprout.objective import Weights, loss, prediction_loss
 from nmri3d.phantoms.sprout.prefixes import Prefix, test_prefixes, training_batches
 from nmri3d.phantoms.sprout.probes import probes, telling_units
@@ -46,6 +47,8 @@ TEST_SENTENCES = 1_200
 TEST_SEED = 1
 NAMING = 1_600
 """Probe prefixes that the units of the answer key are named by."""
+READ = 0.1
+"""Logits by which one unit of activity of such a unit raises the form of be that goes with it."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,11 @@ def corpus_of(random: np.random.Generator, sentences: int) -> list[list[str]]:
 
 
 def name_units(model: Sprout) -> None:
-    """Fill in the answer key: units that tell a feature on pairs of nouns that training never showed."""
+    """Fill in the answer key: units that tell a feature on pairs of nouns that training never showed, and are read so."""
     found = probes("unit", NAMING)
-    model.known.copy_(torch.from_numpy(telling_units(last_pattern(model)(found), found)))
+    told = torch.from_numpy(telling_units(last_pattern(model)(found), found))
+    read = torch.stack([model.reading(*READINGS[name]) >= READ for name in FEATURES])
+    model.known.copy_(told & read)
 
 
 def train_plain(seed: int, progress: Progress, schedule: Schedule) -> PlainTransformer:
@@ -157,6 +162,7 @@ def figures_of(model: Sprout, seed: int) -> dict[str, object]:
             "activations before the first round": number_read(first_pattern(model)),
             "encoder": number_read(pooled(model)),
         },
+        "plural units silenced": silencing(model, seed),
         "units that tell": {name: int(row.sum()) for name, row in zip(FEATURES, model.known, strict=True)},
     }
 
