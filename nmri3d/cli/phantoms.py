@@ -1,4 +1,4 @@
-"""Commands about the phantoms: `phantom list | train | answers`, and `calibrate`."""
+"""Commands about the phantoms: `phantom list | train | figures | answers`, and `calibrate`."""
 
 from __future__ import annotations
 
@@ -72,6 +72,18 @@ def train(
     print(json.dumps(figures, indent=2) if json_output else _listed(figures))
     if not json_output:
         print(f"written to {folder}")
+
+
+@phantom.command()
+def figures(name: NameArgument) -> None:
+    """The tables of the study that was shipped with a phantom: seeds, baselines, ablations."""
+    from nmri3d.phantoms.registry import folder_of, recipe_of
+    from nmri3d.phantoms.training import STUDY, tables_of
+
+    path = folder_of(name) / STUDY
+    if not path.is_file():
+        raise InputError(f"no study was shipped with {name}; make one with: nmri3d phantom train {name} --study")
+    print(tables_of(recipe_of(name), path))
 
 
 @phantom.command()

@@ -3,7 +3,7 @@
 Convention. A recipe is what one phantom says of its training: `ship` trains the network that is shipped, `runs` lists what a
 study needs (seeds, baselines, ablations), `run` does one of them and returns its figures as plain JSON values, `summary`
 turns the figures of all runs into tables. A study keeps each run's figures in a file of its own as soon as they are there, so
-that stopping it loses at most the run under way.
+that stopping it loses at most the run under way, and all of them together in `study.json`, which is what is shipped.
 
 Everything is seeded: torch, NumPy and the order of the data follow from the seed of the run alone.
 """
@@ -28,6 +28,10 @@ from nmri3d.phantoms.phantom import Phantom
 
 Figures = Mapping[str, Any]
 """Plain JSON values by name; a figure that has no value is None, never NaN."""
+
+
+STUDY = "study.json"
+"""Name of the file that holds the figures of all runs of a study, by `Run.key`."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,6 @@ def seeded(seed: int) -> tuple[np.random.Generator, torch.Generator]:
 def study(recipe: Recipe, folder: Path, progress: Progress = no_progress) -> str:
     """Do the runs that have no figures in `folder` yet, one after the other, and return the summary of all."""
     runs = recipe.runs()
-    found: dict[Run, Figures] = {}
     for number, run in enumerate(runs):
         path = folder / f"{run.key}.json"
         if not path.exists():
@@ -83,8 +86,15 @@ def study(recipe: Recipe, folder: Path, progress: Progress = no_progress) -> str
             figures = dict(recipe.run(run, _named(share, f"{run.name}, seed {run.seed}")))
             figures |= {"seconds": round(time.perf_counter() - started, 1), "machine": machine()}
             write_figures(path, figures)
-        found[run] = json.loads(path.read_text())
-    return recipe.summary(found)
+        there = {run.key: json.loads(file.read_text()) for run in runs if (file := folder / f"{run.key}.json").exists()}
+        write_figures(folder / STUDY, there)
+    return tables_of(recipe, folder / STUDY)
+
+
+def tables_of(recipe: Recipe, path: Path) -> str:
+    """The summary of a study from its `study.json`, finished or not."""
+    kept = json.loads(path.read_text())
+    return recipe.summary({run: kept[run.key] for run in recipe.runs() if run.key in kept})
 
 
 def write_figures(path: Path, figures: Figures) -> None:

@@ -12,7 +12,7 @@ import pytest
 from nmri3d.errors import Cancelled, ModelNotFoundError
 from nmri3d.models.backend import Progress
 from nmri3d.phantoms.registry import PHANTOMS, folder_of, recipe_of, shipped
-from nmri3d.phantoms.training import Figures, Run, study, write_figures
+from nmri3d.phantoms.training import STUDY, Figures, Run, study, tables_of, write_figures
 
 
 class Counting:
@@ -47,7 +47,12 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
 
     with pytest.raises(Cancelled):
         study(recipe, tmp_path, stop_in_the_third)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["network.seed0.json", "network.seed1.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "network.seed0.json",
+        "network.seed1.json",
+        "study.json",
+    ]
+    assert tables_of(recipe, tmp_path / STUDY) == "network.seed0 0.5\nnetwork.seed1 0.6"
     said: list[str] = []
     report = study(recipe, tmp_path, lambda share, what: said.append(what))
     assert recipe.done == list(recipe.runs())  # none twice
