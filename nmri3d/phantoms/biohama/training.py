@@ -30,7 +30,7 @@ from nmri3d.phantoms.biohama.truth import RULES, measure
 from nmri3d.phantoms.training import Figures, Run, seeded
 
 SEEDS = (0, 1, 2)
-RATES_TRIED = (1e-3, 3e-3)
+RATES_TRIED = (1e-3, 3e-3, 1e-2, 3e-2)
 RATES = {"biohama": 3e-3, "lstm": 3e-3, "gru": 3e-3, "transformer": 1e-3}
 """Chosen on the validation split, by the runs "rate ..."."""
 
