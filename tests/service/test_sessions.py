@@ -312,6 +312,13 @@ def test_a_name_that_is_no_id_leads_nowhere(store, tmp_path, name):
     assert (tmp_path / "x" / "session.json").exists()
 
 
+def test_the_last_changed_comes_first_however_soon(store):
+    sessions = [recorded_notes(store, 1) for _ in range(4)]
+    for session in [*sessions, *sessions]:  # faster than a thousandth of a second each, mostly
+        session.record("note", {"text": "again"})
+    assert [summary.id for summary in store.list()] == [session.id for session in reversed(sessions)]
+
+
 def test_sessions_are_listed_renamed_and_deleted(store):
     one, two = recorded_notes(store, 2), recorded_notes(store, 1)
     one.record("note", {"text": "the last"})

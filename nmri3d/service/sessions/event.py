@@ -34,7 +34,7 @@ class SessionEvent:
     at      time, ISO 8601 with offset
     kind    one of EVENT_KINDS
     data    plain JSON values, by kind (further names may stand beside these):
-              model     {"model_id", "fingerprint"}
+              model     {"model_id", "fingerprint"}; "step_axis" beside them where a step is no token
               scan      {"mode", "prompt", "options"}; {"level": "neuron"} beside them for a scan of neurons
               edit      {"prompt", "edit"}, the edit as `Edit.as_record()`; the result is the comparison of the whole stack
               undo      {"prompt"}; the last edit is taken back; a result is the comparison of what is left

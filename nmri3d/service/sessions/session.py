@@ -286,4 +286,4 @@ def telling() -> Iterator[None]:
 
 
 def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="milliseconds")
+    return datetime.now().astimezone().isoformat(timespec="microseconds")

@@ -81,7 +81,7 @@ class SessionStore:
 
         Raises InputError for a title that is too long or not one line.
         """
-        card = Card(valid_title(title), datetime.now().astimezone().isoformat(timespec="milliseconds"))
+        card = Card(valid_title(title), datetime.now().astimezone().isoformat(timespec="microseconds"))
         session = Session(self._folder / _new_id(), card, self._room)
         with self._lock:
             self._hold(session)
