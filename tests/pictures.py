@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from playwright.sync_api import sync_playwright
 
 import nmri3d
+from nmri3d.cli.calibration_pictures import write_pictures
+from nmri3d.phantoms.calibrating import calibrate
+from nmri3d.phantoms.registry import load_phantom
 from tests.app.conftest import ARGUMENTS, CHROMIUM, opened
 from tests.benchmarks.starting import served
 
@@ -135,6 +140,24 @@ def replay_picture() -> None:
             browser.close()
 
 
+def phantom_pictures() -> None:
+    """The page on a phantom, stepped and with a part selected; and a truth that a scan finds, beside it."""
+    with sync_playwright() as playwright, served("--model", "phantom:cerebellum") as (address, _):
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = opened(browser, address, (1600, 900))
+        page.click('[data-testid="tab-fMRI"]')
+        page.click('[data-testid="scan-button"]')
+        page.wait_for_selector('[data-testid="predictions"]')
+        page.locator('[data-testid="leaders"] button').first.click()
+        page.wait_for_selector('[data-testid="perturb-zero"]')
+        page.wait_for_timeout(4000)
+        page.screenshot(path=ASSETS / "page-phantom.png")
+        browser.close()
+    with closing(load_phantom("cerebellum")) as backend, TemporaryDirectory() as folder:
+        first = write_pictures(calibrate("cerebellum"), backend, Path(folder))[0]
+        shutil.copy(first, ASSETS / "calibration.png")
+
+
 def form_pictures() -> None:
     """What the same parcels look like on every surface and in every layout, in one figure."""
     import numpy as np
@@ -189,3 +212,4 @@ if __name__ == "__main__":
     tracts_page_picture()
     view_pictures()
     replay_picture()
+    phantom_pictures()

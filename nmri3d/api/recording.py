@@ -42,7 +42,10 @@ class Recording:
 
     def _model_of(self, result: Result | None) -> dict[str, str]:
         about = self.service.require_backend().info if result is None else result.provenance
-        return {"model_id": about.model_id, "fingerprint": about.fingerprint}
+        known, model = {"model_id": about.model_id, "fingerprint": about.fingerprint}, self.service.backend
+        if model is not None and model.info.fingerprint == about.fingerprint:
+            known["step_axis"] = model.step_axis
+        return known
 
 
 def recording_of(context: Context) -> Callable[[str], Recording]:

@@ -28,9 +28,6 @@ KINDS = {
 STRUCTURES = {"left": "left hemisphere", "right": "right hemisphere"}
 """Structures of the brain whose names do not say enough by themselves."""
 
-OF_HEADS = ("ov_norm", "qk_norm")
-"""Statistics of attention heads alone."""
-
 KINDS_TOLD = 3
 """Kinds of components that the header names of a network without blocks."""
 
@@ -127,18 +124,8 @@ def network_facts(backend: Backend) -> dict[str, Any]:
         "signal": backend.outputs == "signal",
         "residual": _has_stream(backend),
         "examples": list(backend.examples),
-        "refused": refusals(backend) | _missing_statistics(backend),
+        "refused": refusals(backend),
     }
-
-
-def _missing_statistics(backend: Backend) -> dict[str, str]:
-    """Statistics of T2 that a network without a residual stream has not: what its scan would answer."""
-    if _has_stream(backend):
-        return {}
-    sentence = (
-        f"{backend.info.title} has no heads whose circuits have a spectral norm; choose another statistic, such as std"
-    )
-    return dict.fromkeys(OF_HEADS, sentence)
 
 
 def _has_stream(backend: Backend) -> bool:

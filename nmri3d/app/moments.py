@@ -44,7 +44,7 @@ class Moment:
     edits       data of the edits that are in force, in their order; comparison: the event that measured them, None if
                 there are none or their measurement was not recorded
     runs        the last trace and the last sweep, by name
-    mode, step  the open tab and the token, None for the last; painting: what is painted instead of the tab's scan, or ""
+    mode, step  the open tab and the step, None for the last; painting: what is painted instead of the tab's scan, or ""
     view        data of the last view, {} before the first
     note        the words of a note, "" for any other event
     """
@@ -59,6 +59,11 @@ class Moment:
     painting: str = ""
     view: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+
+    @property
+    def step_axis(self) -> str:
+        """What a step is on the model that is loaded; sessions that do not say are of language models."""
+        return ("" if self.model is None else _text(self.model.data, "step_axis")) or "token"
 
     def after(self, event: Happening) -> Moment:
         """What stands after one more event."""
@@ -121,22 +126,22 @@ class Moment:
         return events + [("edit", data, measured if at == last else None) for at, data in enumerate(self.edits)]
 
 
-def in_words(event: Happening) -> str:
-    """An event in one line, whoever recorded it."""
+def in_words(event: Happening, step_axis: str) -> str:
+    """An event in one line, whoever recorded it; `step_axis` as in `Moment`."""
     data = event.data
     prompt = _text(data, "prompt") or _text(data, "clean")
     match event.kind:
         case "model":
             words = f"model: {_text(data, 'title') or _text(data, 'model_id')}"
         case "scan":
-            words = f"{_text(data, 'mode')}{_count(data, 'steps')}" + (f": {prompt}" if prompt else "")
+            words = f"{_text(data, 'mode')}{_count(data, 'steps', step_axis)}" + (f": {prompt}" if prompt else "")
         case "generate":
             tokens = data.get("tokens")
             words = (
                 f"generated {len(tokens) if isinstance(tokens, list) else ''} tokens: {_text(data, 'text') or prompt}"
             )
         case "edit":
-            words = edit_in_words(data.get("edit"))
+            words = edit_in_words(data.get("edit"), step_axis)
         case "undo":
             words = "the last edit taken back"
         case "reset":
@@ -146,7 +151,7 @@ def in_words(event: Happening) -> str:
         case "sweep":
             words = f"sweep: {prompt}"
         case "view":
-            words = _view_in_words(data)
+            words = _view_in_words(data, step_axis)
         case "note":
             words = f"note: {_text(data, 'text')}"
         case other:
@@ -155,7 +160,7 @@ def in_words(event: Happening) -> str:
     return words if len(words) <= LONGEST_WORDS else words[: LONGEST_WORDS - 1] + "…"
 
 
-def edit_in_words(record: Any) -> str:
+def edit_in_words(record: Any, step_axis: str) -> str:
     """An edit's record, as `Edit.as_record` gives it, in words."""
     if not isinstance(record, Mapping):
         return "edit"
@@ -167,14 +172,14 @@ def edit_in_words(record: Any) -> str:
     if kind == "patch":
         words += f", from “{_text(record, 'source')}”"
     if isinstance(positions, list) and positions:
-        words += f", at token{'s' if len(positions) > 1 else ''} {', '.join(map(str, positions))}"
+        words += f", at {step_axis}{'s' if len(positions) > 1 else ''} {', '.join(map(str, positions))}"
     return words
 
 
-def _view_in_words(data: Mapping[str, Any]) -> str:
+def _view_in_words(data: Mapping[str, Any], step_axis: str) -> str:
     parts = [_text(data, "mode")]
     if isinstance(data.get("step"), int) and data.get("mode") in ("fMRI", "FLAIR"):
-        parts.append(f"token {data['step']}")
+        parts.append(f"{step_axis} {data['step']}")
     if _text(data, "painting"):
         parts.append({"change": "change by the edits", "before": "before the edits", "after": "after the edits"}.get(
             data["painting"], _text(data, "painting")
@@ -183,11 +188,11 @@ def _view_in_words(data: Mapping[str, Any]) -> str:
     return "view: " + ", ".join(part for part in parts if part)
 
 
-def _count(data: Mapping[str, Any], name: str) -> str:
+def _count(data: Mapping[str, Any], name: str, what: str) -> str:
     number = data.get(name)
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         return ""
-    return f", {number} token{'' if number == 1 else 's'}"
+    return f", {number} {what}{'' if number == 1 else 's'}"
 
 
 def _text(data: Mapping[str, Any], name: str) -> str:

@@ -51,13 +51,15 @@ def halve(points: np.ndarray, weight: np.ndarray, graph: np.ndarray, depth: np.n
     [k]; the left half takes `left_share` of the weight, as near as whole components allow, and at least one of them.
     """
     cut, on_left, axis = np.inf, np.zeros(len(points), dtype=bool), np.array([0.0, 0.0, 1.0])
+    one, other = np.nonzero(np.triu(graph))
+    strength = graph[one, other]
     for direction in _spread_directions(N_DIRECTIONS):
         order = np.argsort(-(points @ direction), kind="stable")
         total = np.cumsum(weight[order]) - weight[order] / 2
         n_left = int(np.clip(np.searchsorted(total, left_share * weight.sum()), 1, len(points) - 1))
         side = np.zeros(len(points), dtype=bool)
         side[order[:n_left]] = True
-        parted = graph[side][:, ~side].sum()
+        parted = strength[side[one] != side[other]].sum()
         if parted < cut:
             cut, on_left, axis = parted, side, direction
     radius, azimuth = np.zeros(len(points)), np.zeros(len(points))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ from nmri3d.cli.common import JsonOption, app, showing_progress
 from nmri3d.errors import InputError
 
 if TYPE_CHECKING:
-    from nmri3d.phantoms.calibrating import Calibration
+    pass
 
 phantom = typer.Typer(no_args_is_help=True, help="Networks of known truth: list them, train them, see what is known.")
 app.add_typer(phantom, name="phantom")
@@ -49,6 +50,9 @@ def train(
     study: Annotated[
         bool, typer.Option("--study", help="All seeds, baselines and ablations. Goes on where it was stopped.")
     ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of settings, such as 'modules: 8'; biohama only. See its config.py.")
+    ] = None,
     json_output: JsonOption = False,
 ) -> None:
     """Train a phantom from its seed and measure it on held-out data.
@@ -60,9 +64,14 @@ def train(
 
     recipe = recipe_of(name)
     folder = Path("phantoms") / (f"{name}-study" if study else name) if out is None else out
+    if config is not None:
+        configured = getattr(recipe, "configured", None)
+        if configured is None:
+            raise InputError(f"{name} takes no settings from a file; leave out --config")
+        recipe = configured(config)
     if study:
-        if seed is not None:
-            raise InputError("a study has its own seeds; leave out --seed, or --study")
+        if seed is not None or config is not None:
+            raise InputError("a study has its own seeds and settings; leave out --seed and --config, or --study")
         with showing_progress() as progress:
             print(training.study(recipe, folder, progress))
         return
@@ -116,7 +125,7 @@ def calibrate(
     """Scan networks of known truth and tell which truths the scanner finds. Exit code 1 where one is missed."""
     from nmri3d.phantoms.calibrating import NULL_NETWORKS, keep_nulls, measure_nulls
     from nmri3d.phantoms.calibrating import calibrate as calibrate_one
-    from nmri3d.phantoms.registry import PHANTOMS
+    from nmri3d.phantoms.registry import PHANTOMS, load_phantom
     from nmri3d.phantoms.report import as_markdown, as_values
 
     if nulls and nulls < NULL_NETWORKS:
@@ -128,28 +137,18 @@ def calibrate(
                 keep_nulls(name, measure_nulls(name, nulls, progress))
             calibrations.append(calibrate_one(name, progress))
         if out is not None:
+            from nmri3d.cli.calibration_pictures import write_pictures
+
             out.mkdir(parents=True, exist_ok=True)
             for calibration in calibrations:
                 progress(0.0, f"pictures of {calibration.phantom}")
-                _pictures(calibration, out)
+                with closing(load_phantom(calibration.phantom, device="cpu")) as backend:
+                    write_pictures(calibration, backend, out)
             (out / "report.md").write_text(as_markdown(calibrations) + "\n")
             (out / "report.json").write_text(json.dumps(as_values(calibrations), indent=1) + "\n")
     print(json.dumps(as_values(calibrations), indent=2) if json_output else as_markdown(calibrations))
     if not all(calibration.passed for calibration in calibrations):
         raise typer.Exit(1)
-
-
-def _pictures(calibration: Calibration, folder: Path) -> None:
-    """A brain a check, painted with the scan that it measured."""
-    from nmri3d.jupyter import Brain
-    from nmri3d.phantoms.registry import load_phantom
-
-    with Brain(load_phantom(calibration.phantom, device="cpu")) as brain:
-        for result in calibration.results:
-            measured = result.finding.measured
-            if measured.scan is not None:
-                path = folder / f"{calibration.phantom}-{result.check.name.replace(' ', '-')}.png"
-                brain.show(measured.scan, token=measured.step).screenshot(path, size=(1280, 720))
 
 
 def _listed(figures: object) -> str:

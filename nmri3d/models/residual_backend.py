@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nmri3d.models.recording import Recording
     from nmri3d.models.replay import StreamEdit
 
+_NO_SPECTRA = "it has no heads whose circuits have a spectral norm; choose another statistic, such as std"
 NEEDS_RESIDUAL = {
     "dla": "direct attribution has no sum of writes to split; measure with method exact or atp",
     "edges": 'there are no edges from writers to readers; measure its parts with edges="none"',
@@ -45,6 +46,8 @@ NEEDS_RESIDUAL = {
     "head_kinds": "it has no attention heads to be told apart; fMRI shows what its parts do",
     "composition": "its parts do not compose through one; lay it out by its weights or by its activity",
     "generation": "it does not write a text on; give it a stimulus of more steps",
+    "ov_norm": _NO_SPECTRA,
+    "qk_norm": _NO_SPECTRA,
 }
 """What a network without a residual stream cannot do: why, and what to do instead."""
 

@@ -52,6 +52,8 @@ class UnitBackend(Backend, Protocol):
 
     widths: np.ndarray
     """int64 [components], units of each part."""
+    signed: np.ndarray
+    """bool [components], whether a part is a single unit that can be negative: by what it is, whatever it was seen to do."""
 
     def observe(self, stimulus: Stimulus) -> Activity:
         """One pass, kept whole."""
@@ -73,15 +75,16 @@ class UnitBackend(Backend, Protocol):
 
 
 def activity_units(model: Backend, reduction: Reduction) -> tuple[str, bool]:
-    """The unit of reduced activations in words, and whether their sign means something (single units keep theirs)."""
+    """The unit of reduced activations in words, and whether their sign means something: where single units keep one."""
     if reduction in ("max", "mean"):
         return {"max": "largest |unit| of the activation", "mean": "mean |unit| of the activation"}[reduction], False
-    single = as_units(model).widths == 1
+    units = as_units(model)
+    single, signed = units.widths == 1, bool(units.signed.any())
     if single.all():
-        return "activation", True
+        return "activation", signed
     return (
         "activation, its L2 norm where a part has several units" if single.any() else "L2 norm of the activation"
-    ), bool(single.any())
+    ), signed
 
 
 def as_units(model: Backend) -> UnitBackend:

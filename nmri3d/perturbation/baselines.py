@@ -74,7 +74,7 @@ def baseline(
     effect = require_effect(effect, corrupt)
     if corrupt is not None:
         other = model.stimulus(corrupt)
-        require_same_length(stimulus, other)
+        require_same_length(model, stimulus, other)
         return Baseline(effect, recording=model.record(other))
     if effect == "mean":
         from nmri3d.template import template_of

@@ -22,6 +22,7 @@ from nmri3d.models.backend import Backend, EditTarget, Progress, SiteEdit, Stimu
 from nmri3d.models.provenance import provenance
 from nmri3d.models.unit_backend import activity_units
 from nmri3d.perturbation.edits import Edit, site_edits
+from nmri3d.perturbation.metric import same_stimulus
 from nmri3d.results import Comparison, Prediction
 
 UNITS = "L2 norm of the write"
@@ -73,7 +74,7 @@ def perturb(
     changes = site_edits(model, stimulus, edits, progress=progress)
     if clean is None:
         clean = CleanRun(stimulus, *_measure(model, stimulus, [], [], progress))
-    elif not _same(model, clean.stimulus, stimulus):
+    elif not same_stimulus(model, clean.stimulus, stimulus):
         raise InputError("the clean run belongs to another prompt; leave it out, or run that prompt")
     values, logits = _measure(model, stimulus, changes, targets, progress)
     answers = _answers if model.outputs == "logits" else _signals
@@ -91,11 +92,6 @@ def perturb(
         step_axis=model.step_axis,
         signed=signed,
     )
-
-
-def _same(model: Backend, one: Stimulus, other: Stimulus) -> bool:
-    """Whether two stimuli are the same; a language model reads ids, any other network may read more of the text."""
-    return np.array_equal(one.ids, other.ids) and ("residual" in model.abilities or one.text == other.text)
 
 
 def _answers(model: Backend, before: np.ndarray, after: np.ndarray, k: int) -> dict[str, Any]:

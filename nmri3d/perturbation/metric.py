@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from nmri3d.errors import InputError
@@ -168,12 +169,20 @@ def token_of(model: Backend, token: str | int) -> int:
     return int(token)
 
 
-def require_same_length(clean: Stimulus, corrupt: Stimulus) -> None:
+def same_stimulus(model: Backend, one: Stimulus, other: Stimulus) -> bool:
+    """Whether a model makes the same of two; a language model reads ids, any other network may read more of the words."""
+    return np.array_equal(one.ids, other.ids) and (
+        "residual" in model.abilities or one.text.split() == other.text.split()
+    )
+
+
+def require_same_length(model: Backend, clean: Stimulus, corrupt: Stimulus) -> None:
     """Raise InputError unless two prompts have equally many steps, and differ."""
     if len(clean) != len(corrupt):
+        labels = f" ({' '.join(map(repr, clean.labels))} against {' '.join(map(repr, corrupt.labels))})"
         raise InputError(
-            f"clean and corrupted prompt must have equally many tokens; they have {len(clean)} and {len(corrupt)} "
-            f"({' '.join(map(repr, clean.labels))} against {' '.join(map(repr, corrupt.labels))})"
+            f"clean and corrupted prompt must have equally many {model.step_axis}s; they have {len(clean)} and {len(corrupt)}"
+            + (labels if model.step_axis == "token" else "")
         )
-    if (clean.ids == corrupt.ids).all():
+    if same_stimulus(model, clean, corrupt):
         raise InputError("clean and corrupted prompt are the same, so nothing can be told from their difference")

@@ -116,7 +116,7 @@ def trace(
     metric = logit_difference(whole, recording.at(-1), target, foil, position)
     if corrupt is not None:
         other = model.stimulus(corrupt)
-        require_same_length(stimulus, other)
+        require_same_length(model, stimulus, other)
         corrupted, corrupt_tokens, noisy = [whole.record(other)], other.labels, []
     else:
         noisy = _marked(whole, stimulus, recording, metric, marked, draws, seed, part(progress, 0.0, 0.1))

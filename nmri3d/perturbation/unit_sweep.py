@@ -22,7 +22,7 @@ from nmri3d.models.backend import Progress, Stimulus, no_progress
 from nmri3d.models.unit_backend import Activity, Replacement, UnitBackend
 from nmri3d.perturbation.baselines import require_effect
 from nmri3d.perturbation.estimate import Confirm
-from nmri3d.perturbation.metric import OutputMetric
+from nmri3d.perturbation.metric import OutputMetric, require_same_length
 
 PROBE = 128
 """Interventions that are timed to tell how long all will take."""
@@ -74,13 +74,7 @@ def unit_baseline(
     effect = require_effect(effect, corrupt)
     if corrupt is not None:
         other = model.stimulus(corrupt)
-        if len(other) != len(stimulus):
-            raise InputError(
-                f"clean and corrupted stimulus must have equally many {model.step_axis}s; they have {len(stimulus)} and "
-                f"{len(other)}"
-            )
-        if corrupt.split() == stimulus.text.split():
-            raise InputError("clean and corrupted stimulus are the same, so nothing can be told from their difference")
+        require_same_length(model, stimulus, other)
         return UnitBaseline(effect, other=model.observe(other))
     if effect == "mean":
         from nmri3d.template import template_of

@@ -99,6 +99,7 @@ class PhantomBackend:
         self.neurons = ComponentTable(none.astype(str), none, none, none)
         self.kinds = tuple(dict.fromkeys(self.components.kind.tolist()))
         self.widths = self._measured_widths()
+        self.signed = (self.widths == 1) & ~np.array([each.rate for each in self._parts])
         progress(0.7, "taking the fingerprint of the weights")
         parameters = list(phantom.parameters())
         self.info = ModelInfo(

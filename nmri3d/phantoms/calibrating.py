@@ -1,7 +1,7 @@
 """Calibrating the scanner on a phantom: its checks, and the null phantoms that say how large a z chance gives.
 
 Convention. `nmri3d.phantoms.calibration` says when a truth is found. A null phantom is the same network with fresh weights,
-told the trained network's answers: what scans find there is chance, or the shape of the network. Its largest z over all
+asked for the trained network's answers: what scans find there is chance, or the shape of the network. Its largest z over all
 checks of the phantom is one sample; the threshold is the 95th percentile of at least 100 such samples. They are kept beside
 the weights, with the fingerprint of the weights and the names of the checks that they belong to.
 
@@ -104,7 +104,9 @@ def calibrate(name: str, progress: Progress = no_progress) -> Calibration:
         )
     results = _results(checks, backend, nulls.threshold, part(progress, 0.0, 0.5), "trained")
     with null_network(name, FRESH_SEED) as null:
-        null_results = _results(checks, null, nulls.threshold, part(progress, 0.5, 1.0), "null")
+        null_results = _results(
+            [check.on_nulls for check in checks], null, nulls.threshold, part(progress, 0.5, 1.0), "null"
+        )
     return Calibration(
         phantom=name,
         title=backend.info.title,
@@ -123,7 +125,7 @@ def measure_nulls(name: str, networks: int = NULL_NETWORKS, progress: Progress =
     for number in range(networks):
         progress(number / networks, f"null network {number + 1} of {networks} of {name}")
         with null_network(name, FIRST_NULL_SEED + number) as backend:
-            largest.append(max(judge(check, backend).z for check in checks))
+            largest.append(max(judge(check.on_nulls, backend).z for check in checks))
     progress(1.0, f"null networks of {name} measured")
     return Nulls(
         load_phantom(name, device="cpu").info.fingerprint, tuple(check.name for check in checks), tuple(largest)

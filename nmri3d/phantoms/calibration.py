@@ -10,8 +10,11 @@ Convention. A check measures with the public scans and perturbations only. Its `
     z        (effect - mean of the relabeled effects) / their standard deviation
 
 A truth is *found* where p < 0.01, the effect reaches the size that the check fixed beforehand, and z is above what the null
-phantoms allow: the 95th percentile, over at least 100 random networks (fresh weights; targets shuffled), of the largest z that
-any check of the same phantom gives on them (familywise 5 %).
+phantoms allow: the 95th percentile, over at least 100 random networks, of the largest z that any check of the same phantom
+gives on them (familywise 5 %). A random network is asked for the trained network's truth. That guards against what the shape
+of a network alone would show; it does not say that only training makes a truth (one that was drawn with the wiring, as in
+the cerebellum, is there before the training). Where an edit plants the truth, every network that is edited holds it: the
+null networks are then measured without the edit (`Check.sham`).
 
 Left out: how the report looks (`nmri3d.phantoms.report`).
 """
@@ -19,16 +22,15 @@ Left out: how the report looks (`nmri3d.phantoms.report`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
-from math import comb
+from math import comb, prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from nmri3d.models.backend import Backend
-    from nmri3d.results import Scan
 
 PERMUTATIONS = 4_000
 LEAST_RELABELINGS = 1_000
@@ -43,16 +45,14 @@ class Measured:
     scores      float [candidates]; what is not defined is left out by the check
     truth       bool [candidates], those that the planted truth names; neither none nor all
     strata      int [candidates] or None: relabelings stay within a stratum (kind and depth, say)
-    scan        what a picture of the check shows: the scan that was measured, or the one that the scores come from
-    step        which of its steps
+    components  the component that each candidate stands for, where candidates are not components themselves
     """
 
     candidates: tuple[str, ...]
     scores: np.ndarray
     truth: np.ndarray
     strata: np.ndarray | None = None
-    scan: Scan | None = None
-    step: int = -1
+    components: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.candidates)
@@ -60,6 +60,9 @@ class Measured:
             raise ValueError("scores and truth of a check must be finite and belong to its candidates, one each")
         if not 0 < int(np.sum(self.truth)) < n:
             raise ValueError("the truth of a check must name some of its candidates, and not all")
+
+
+Measure = Callable[["Backend", np.random.Generator], Measured]
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Check:
     least      effect (AUROC) that counts, fixed before the first measurement
     measure    takes a backend and a random generator; the same function measures the null phantoms, whose truth is the trained
                network's, so it may use the answer key that it closes over but must not look inside the network
+    sham       the same without the edit that plants the truth; None where the weights hold it
     """
 
     name: str
@@ -80,7 +84,13 @@ class Check:
     planted: str
     expected: str
     least: float
-    measure: Callable[[Backend, np.random.Generator], Measured]
+    measure: Measure
+    sham: Measure | None = None
+
+    @property
+    def on_nulls(self) -> Check:
+        """The check as null networks are asked it."""
+        return self if self.sham is None else replace(self, measure=self.sham)
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,7 @@ def judge(check: Check, backend: Backend, seed: int = 0) -> Finding:
     """Measure a check on a backend and test it by permutation."""
     measured = check.measure(backend, np.random.default_rng([seed, *check.name.encode()]))
     ranks = _ranks(measured.scores)
-    effect = _auroc(ranks, measured.truth)
+    effect = auroc(measured.scores, measured.truth)
     null = _relabeled(ranks, measured, np.random.default_rng([seed, 1]))
     spread = float(null.std())
     order = np.argsort(-measured.scores, kind="stable")[:10]
@@ -126,6 +136,12 @@ def is_found(check: Check, finding: Finding, threshold: float) -> bool:
     return finding.p < SIGNIFICANT and finding.effect >= check.least and finding.z > threshold
 
 
+def auroc(scores: np.ndarray, truth: np.ndarray) -> float:
+    """How often a score of the truth outranks another, ties half; scores float [n], truth bool [n], neither none nor all."""
+    n_true, n = int(truth.sum()), len(truth)
+    return float((_ranks(scores)[truth].sum() - n_true * (n_true + 1) / 2) / (n_true * (n - n_true)))
+
+
 def _ranks(scores: np.ndarray) -> np.ndarray:
     """Ranks from 1, ties sharing their mean rank."""
     _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
@@ -133,23 +149,19 @@ def _ranks(scores: np.ndarray) -> np.ndarray:
     return (last - (counts - 1) / 2)[inverse]
 
 
-def _auroc(ranks: np.ndarray, truth: np.ndarray) -> float:
-    n_true, n = int(truth.sum()), len(truth)
-    return float((ranks[truth].sum() - n_true * (n_true + 1) / 2) / (n_true * (n - n_true)))
-
-
 def _relabeled(ranks: np.ndarray, measured: Measured, random: np.random.Generator) -> np.ndarray:
     """Effects under relabelings: all of them where they are few, PERMUTATIONS random ones where they are many."""
     n, n_true = len(ranks), int(measured.truth.sum())
-    if measured.strata is None and comb(n, n_true) < LEAST_RELABELINGS:
-        sums = np.array([ranks[list(chosen)].sum() for chosen in combinations(range(n), n_true)])
-        return (sums - n_true * (n_true + 1) / 2) / (n_true * (n - n_true))
     strata = np.zeros(n, int) if measured.strata is None else np.asarray(measured.strata)
-    sums = np.zeros(PERMUTATIONS)
-    for stratum in np.unique(strata):
-        chosen = strata == stratum
-        if measured.truth[chosen].any():
-            own = ranks[chosen]
+    within = [(ranks[strata == each], int(measured.truth[strata == each].sum())) for each in np.unique(strata)]
+    if prod(comb(len(own), true) for own, true in within) < LEAST_RELABELINGS:
+        sums = np.zeros(1)
+        for own, true in within:
+            sums = np.add.outer(sums, [own[list(chosen)].sum() for chosen in combinations(range(len(own)), true)])
+        sums = sums.ravel()
+    else:
+        sums = np.zeros(PERMUTATIONS)
+        for own, true in within:
             drawn = random.permuted(np.tile(np.arange(len(own)), (PERMUTATIONS, 1)), axis=1)
-            sums += own[drawn[:, : int(measured.truth[chosen].sum())]].sum(axis=1)
+            sums += own[drawn[:, :true]].sum(axis=1)
     return (sums - n_true * (n_true + 1) / 2) / (n_true * (n - n_true))

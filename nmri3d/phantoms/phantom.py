@@ -38,6 +38,7 @@ class Part:
     site                name of the hook point that its activation passes
     column              which entry of the tensor's axis of parts is its own; None: the whole tensor
     scalar              the tensor is [batch, n], one unit a part
+    rate                one unit that is never negative: a firing rate, a gate, a share
     once                see the module's first lines
     structure           where it lies in the brain
     """
@@ -48,6 +49,7 @@ class Part:
     site: str
     column: int | None = None
     scalar: bool = False
+    rate: bool = False
     once: bool = False
     structure: Structure = "cortex"
 
@@ -123,6 +125,10 @@ class Phantom(HookedRootModule):
     @abstractmethod
     def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
         """Outputs float32 [batch, steps, len(output_names)], steps as in the stimulus."""
+
+    def predictions(self, **inputs: torch.Tensor) -> Sequence[torch.Tensor]:
+        """All that training looks at: the outputs, and what a network predicts beside them (it says what)."""
+        return (self(**inputs),)
 
     @abstractmethod
     def reference(self) -> Sequence[str]:

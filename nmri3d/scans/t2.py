@@ -28,11 +28,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, no_progress
 from nmri3d.models.checks import require_choice
 from nmri3d.models.provenance import provenance
-from nmri3d.models.residual_backend import as_residual
+from nmri3d.models.residual_backend import as_residual, require
 from nmri3d.results import Scan
 
 STATISTICS = {
@@ -74,10 +73,8 @@ def scan_t2(model: Backend, config: T2Config, *, progress: Progress = no_progres
     """
     started = time.perf_counter()
     whole = as_residual(model)
-    if whole is None and config.statistic in SPECTRAL:
-        raise InputError(
-            f"{model.info.title} has no heads whose circuits have a spectral norm; choose another statistic, such as std"
-        )
+    if config.statistic in SPECTRAL:
+        require(model, config.statistic)
     n = len(model.components)
     details = {name: np.full(n, np.nan, dtype=np.float32) for name in STATISTICS}
     counts = np.zeros((n, HISTOGRAM_BINS), dtype=np.int64)

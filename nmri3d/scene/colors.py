@@ -4,9 +4,9 @@ Color maps. One a mode, of 256 sRGB colors, and a variant for color-blind people
 blue, fMRI cool to hot, FLAIR slate to pink, DTI purple - dark - green about zero.
 
 Display ranges. A range says which values the two ends of the color bar stand for; it never changes a value. The default
-is robust: the 2nd to the 98th percentile of the finite values of cortical rows over all steps, the first step left out
-where there are several (many models park a huge activation on the first token). What lies outside is drawn in the end
-color, counted, and marked by arrows on the bar. A percentile (FLAIR) has its own absolute scale, 0 to 100.
+is robust: the 2nd to the 98th percentile of the finite values of cortical rows over all steps, the first of several
+tokens left out (many models park a huge activation on it; steps of another kind have no such sink). What lies outside is
+drawn in the end color, counted, and marked by arrows on the bar. A percentile (FLAIR) has its own absolute scale, 0 to 100.
 
 Left out: everything that draws. numpy only.
 """
@@ -147,14 +147,15 @@ def display_range(scan: Scan, *, sinks: Literal["ignored", "counted"] = "ignored
     Any other scan is log if it is heavy-tailed: if on the linear bar the median would lie in the lowest fifth.
     Log bars are fitted to the positive values. If all values are equal, the bar is widened around them.
 
-    sinks="counted" keeps the first step. Raises InputError if there is no finite value to fit to.
+    sinks="counted" keeps the first token. Raises InputError if there is no finite value to fit to.
     """
     if sinks not in ("ignored", "counted"):
         raise InputError(f"sinks must be 'ignored' or 'counted', got {sinks!r}")
     rows = scan.components.cortical
     # a table of neurons has no row with a parcel of its own: all of them are shown
     cortical = (scan.values[:, rows] if len(rows) else scan.values).astype(np.float64)
-    fitted = cortical[1:] if sinks == "ignored" and cortical.shape[0] > 1 else cortical
+    has_sink = scan.step_axis == "token" and scan.n_steps > 1
+    fitted = cortical[1:] if has_sink and sinks == "ignored" else cortical
     fitted = fitted[np.isfinite(fitted)]
     if fitted.size == 0:
         raise InputError(f"this {scan.mode} scan holds no finite value for a component on the cortex; scan again")

@@ -103,7 +103,11 @@ def test_a_load_is_recorded_in_the_session_that_it_names(real):
     [event] = real.store.open(session.id).events
     assert (event.kind, event.data) == (
         "model",
-        {"model_id": str(real.folder), "fingerprint": described["info"]["fingerprint"]},
+        {
+            "model_id": str(real.folder),
+            "fingerprint": described["info"]["fingerprint"],
+            "step_axis": "token",
+        },
     )
 
 

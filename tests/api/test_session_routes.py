@@ -243,7 +243,8 @@ def test_requests_are_recorded_by_their_header(tiny):
     session = SessionStore(tiny.store._folder).open(name)
     info = tiny.service.require_backend().info
     assert [event.kind for event in session.events] == ["model", "generate"]
-    assert session.events[0].data == {"model_id": info.model_id, "fingerprint": info.fingerprint}
+    known = {"model_id": info.model_id, "fingerprint": info.fingerprint, "step_axis": "token"}
+    assert session.events[0].data == known
     event = session.events[1]
     assert event.data["tokens"] == [token["token_id"] for token in written["written"]]
     scan = session.result(event)

@@ -135,7 +135,7 @@ NAMES = (
 
 @given(st.sampled_from(EVENT_KINDS), st.dictionaries(st.sampled_from(NAMES), JSON))
 def test_whatever_stands_in_a_file_there_are_short_words_for_it(kind: str, data: dict[str, Any]) -> None:
-    words = in_words(Event(kind, data, "r"))
+    words = in_words(Event(kind, data, "r"), "token")
     assert 0 < len(words) <= LONGEST_WORDS
     assert "\n" not in words
     moment = Moment().after(Event(kind, data, "r"))
@@ -161,14 +161,28 @@ def test_whatever_stands_in_a_file_there_are_short_words_for_it(kind: str, data:
     ],
 )  # fmt: skip
 def test_words(event: Event, words: str) -> None:
-    assert in_words(event) == words
+    assert in_words(event, "token") == words
+
+
+def test_steps_have_the_name_that_the_model_gives_them() -> None:
+    """A session of a language model need not say, as those did not that were recorded before other networks were."""
+    rounds = Event("model", {**MODEL.data, "step_axis": "task step"})
+    axis = after(rounds, FMRI).step_axis
+    assert in_words(FMRI, axis) == "fMRI, 3 task steps: Hello"
+    assert in_words(VIEW, axis) == "view: fMRI, task step 1, pial, embed"
+    record = {"component": "embed", "kind": "zero", "positions": [4]}
+    assert in_words(Event("edit", {"edit": record}), axis) == "zero embed, at task step 4"
+    assert after(rounds, FMRI, MODEL).step_axis == after(MODEL).step_axis == after().step_axis == "token"
+    assert after(Event("model", {"step_axis": 3})).step_axis == "token"
 
 
 def test_an_edit_in_words_names_its_size_source_and_tokens() -> None:
-    assert edit_in_words({"component": "embed", "kind": "amplify", "factor": 2.5}) == "amplify 2.5× embed"
-    assert edit_in_words({"component": "embed", "kind": "noise", "sigma": 1.0, "seed": 3}) == "noise 1 σ embed"
+    amplify = {"component": "embed", "kind": "amplify", "factor": 2.5}
+    assert edit_in_words(amplify, "token") == "amplify 2.5× embed"
+    noise = {"component": "embed", "kind": "noise", "sigma": 1.0, "seed": 3}
+    assert edit_in_words(noise, "token") == "noise 1 σ embed"
     patch = {"component": "embed", "kind": "patch", "source": "Bye", "positions": [1, 2]}
-    assert edit_in_words(patch) == "patch embed, from “Bye”, at tokens 1, 2"
+    assert edit_in_words(patch, "token") == "patch embed, from “Bye”, at tokens 1, 2"
 
 
 COMPONENTS = ComponentTable(np.array(["embed", "head", "mlp"]), [-1, 0, 0], [-1, 0, -1], [4, 3, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from nmri3d.perturbation import Edit
 from nmri3d.phantoms.registry import PHANTOMS, shipped_names
 from nmri3d.service import Service
 from tests.app.conftest import by, opened, serving
+from tests.app.test_page import saved_picture
+from tests.app.test_sessions_page import newest, record, replay, until
 from tests.phantoms.tiny import tiny_phantom
 
 pytestmark = pytest.mark.browser
@@ -119,6 +122,7 @@ def test_steps_have_the_networks_own_name_and_values(page: Any, copy: Any) -> No
     assert title(page, "token-next") == "Next task step (→)"
     assert np.allclose(shown_values(page), local.values[1], equal_nan=True, atol=1e-6)
     assert page.evaluate("nmri3d.scan().palette") == "DTI"  # single units keep their sign
+    assert saved_picture(page)[0] == "nmri3d-fMRI-task-step1.png"
     assert "task step" in page.inner_text(by("panel-layers")).lower()
     rows = page.locator(f"{by('levels')} li").all_inner_texts()
     assert [row.split()[0].rstrip("×") for row in rows] == ["encoder", "detector", "pool", "unit", "group", "readout"]
@@ -209,6 +213,24 @@ def test_circuit_sweep_and_anomalies_come_without_edges_and_lens(page: Any, copy
     assert page.inner_text(by("lens-refused")) == refusal(copy, "lens")
     page.click(f"{by('unlike-steps')} button >> nth=0")
     assert np.allclose(shown_values(page), flair.values[0], equal_nan=True, atol=1e-5)
+
+
+def test_a_replay_speaks_of_the_networks_own_steps(browser: Any, own_cache: None, tmp_path: Path) -> None:
+    service = Service(loader=lambda name, **_: tiny_phantom())
+    service.load("phantom:tiny")
+    with serving(service, sessions=tmp_path) as server:
+        page = opened(browser, server.address)
+        record(page)
+        scan(page)
+        page.click(by("token-1"))
+        until(lambda: newest(tmp_path).events[-1].data.get("step") == 1)
+        record(page, on=False)
+        replay(page, newest(tmp_path).id)
+        words = page.locator(f"{by('replay-events')} button").evaluate_all("(all) => all.map((one) => one.title)")
+        assert words[2] == f"fMRI, 3 task steps: {PROMPT}"
+        assert words[-1].startswith("view: fMRI, task step 1, ")
+        page.close()
+    service.close()
 
 
 @pytest.mark.parametrize("name", ["cerebellum", "induction"])

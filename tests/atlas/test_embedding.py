@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nmri3d.atlas import build
+from nmri3d.atlas import build, embedding
 from nmri3d.atlas.embedding import N_NEIGHBORS, embed, neighbor_graph, squared_distances
 from nmri3d.atlas.hemispheres import halve, seats
 from nmri3d.atlas.quality import neighborhood_preservation, spearman
@@ -67,6 +67,28 @@ def test_same_graph_and_seed_same_places(layout):
     assert np.array_equal(embed(layout, graph, 3), embed(layout, graph, 3))
 
 
+def test_slowest_are_those_of_the_whole_spectrum(monkeypatch):
+    """Against all eigenvectors of the random walk, which is not symmetric, of a graph in two pieces; and no more are made."""
+    n = 150
+    monkeypatch.setattr(np.linalg, "eigh", None)
+    features = np.random.default_rng(2).normal(size=(n, 4)) + 100 * (np.arange(n) % 2)[:, None]
+    linked = neighbor_graph(features) + 1e-4 / n
+    values, vectors = np.linalg.eig(linked / linked.sum(axis=1, keepdims=True))
+    slow = vectors.real[:, np.argsort(-values.real)[1:4]]
+    slow = (slow - slow.mean(axis=0)) / slow.std(axis=0)
+    found = embedding._slowest(neighbor_graph(features))
+    assert np.allclose(np.abs((found * slow).mean(axis=0)), 1, atol=1e-6)
+    assert np.allclose(found, slow * np.sign((found * slow).sum(axis=0)), atol=1e-5)
+
+
+def test_umap_in_blocks_is_umap_at_once(monkeypatch):
+    graph = neighbor_graph(clusters()[0])
+    monkeypatch.setattr(embedding, "_BLOCK", 1 << 30)
+    whole = embed("umap", graph, 0)
+    monkeypatch.setattr(embedding, "_BLOCK", 7 * len(graph))
+    assert np.abs(embed("umap", graph, 0) - whole).max() < 1e-3
+
+
 def test_umap_starts_from_its_seed():
     graph = neighbor_graph(clusters()[0])
     assert not np.allclose(embed("umap", graph, 0), embed("umap", graph, 1), atol=1e-3)
@@ -83,8 +105,6 @@ def test_a_few_components_and_equal_features_have_places(layout, n):
 
 def test_umap_step_lowers_the_loss_that_it_states():
     """Attraction and expected repulsion written out pair by pair: the embedding beats its own start by far."""
-    from nmri3d.atlas import embedding
-
     features, _ = clusters(12, 4)
     graph = neighbor_graph(features)
     k = len(graph)

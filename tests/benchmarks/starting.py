@@ -90,10 +90,10 @@ def _waiting(visitor: Any) -> Iterator[Figure]:
 
 
 @contextmanager
-def served() -> Iterator[tuple[str, float]]:
+def served(*options: str) -> Iterator[tuple[str, float]]:
     """`nmri3d serve` as a process of its own; yields the address and when the process was started."""
     started = time.perf_counter()
-    command = [sys.executable, "-c", "from nmri3d.cli import main; main()", "serve", "--no-open"]
+    command = [sys.executable, "-c", "from nmri3d.cli import main; main()", "serve", "--no-open", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
     try:

@@ -104,3 +104,41 @@ def test_phantoms_are_listed_with_what_they_are(run):
     for name in shipped_names():
         (line,) = [line for line in out.splitlines() if line.startswith(f"phantom:{name} ")]
         assert PHANTOMS[name].about in line
+
+
+def test_biohama_trains_with_the_settings_of_a_file(run, monkeypatch, tmp_path):
+    from nmri3d.phantoms.biohama.config import Config
+    from nmri3d.phantoms.biohama.model import BioHama
+    from nmri3d.phantoms.biohama.training import BioHamaRecipe
+
+    monkeypatch.setattr(BioHamaRecipe, "ship", lambda self, seed, progress: (BioHama(self.config), {"seed": seed}))
+    (tmp_path / "settings.yaml").write_text("modules: 5\nlevels: [global]\n")
+    words = ("phantom", "train", "biohama", "--out", str(tmp_path / "out"))
+    code, _, err = run(*words, "--config", str(tmp_path / "settings.yaml"))
+    assert code == 0, err
+    kept = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert Config(**kept["settings"]) == Config(modules=5, levels=("global",))
+    assert kept["figures"] == {"seed": 0}
+    code, _, _ = run(*words)
+    assert code == 0
+    assert Config(**json.loads((tmp_path / "out" / "metrics.json").read_text())["settings"]) == Config()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("induction", "--config", "settings.yaml"), "induction takes no settings from a file"),
+        (("biohama", "--config", "settings.yaml"), "no setting 'moduls'"),
+        (("biohama", "--config", "missing.yaml"), "missing.yaml cannot be read"),
+        (("biohama", "--config", "good.yaml", "--study"), "leave out --seed and --config"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_training(run, monkeypatch, tmp_path, words, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "settings.yaml").write_text("moduls: 5\n")
+    (tmp_path / "good.yaml").write_text("modules: 5\n")
+    code, out, err = run("phantom", "train", *words)
+    assert code != 0
+    assert out == ""
+    assert says in " ".join(err.split())
+    assert not (tmp_path / "phantoms").exists()

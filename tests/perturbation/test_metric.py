@@ -71,7 +71,7 @@ def test_prompts_of_unequal_length_and_equal_prompts_are_refused():
     backend, _ = both("llama")
     clean = backend.stimulus(CLEAN)
     with pytest.raises(InputError, match=r"they have 16 and 17 .*' gave'"):
-        require_same_length(clean, backend.stimulus(CLEAN + "4"))
+        require_same_length(backend, clean, backend.stimulus(CLEAN + "4"))
     with pytest.raises(InputError, match="are the same"):
-        require_same_length(clean, clean)
-    require_same_length(clean, backend.stimulus(CORRUPT))
+        require_same_length(backend, clean, clean)
+    require_same_length(backend, clean, backend.stimulus(CORRUPT))

@@ -10,7 +10,7 @@ from transformer_lens.hook_points import HookPoint
 import nmri3d
 from nmri3d.errors import Cancelled, InputError, UnsupportedModelError
 from nmri3d.models.backend import Backend, SiteEdit
-from nmri3d.models.residual_backend import ResidualBackend, as_residual, refusal, require_residual
+from nmri3d.models.residual_backend import NEEDS_RESIDUAL, ResidualBackend, as_residual, refusal, require_residual
 from nmri3d.models.unit_backend import Replacement, UnitBackend, as_units
 from nmri3d.phantoms import backend as phantom_backend
 from nmri3d.phantoms.backend import PhantomBackend
@@ -244,7 +244,7 @@ def test_weights_that_are_no_partition_are_refused():
 
 def test_what_it_cannot_do_is_told_in_the_sentence_that_asking_gets(tiny):
     llama = tiny_backend("llama")
-    for what in ("dla", "edges", "trace", "lens", "own_effect", "attention", "head_kinds", "composition", "generation"):
+    for what in NEEDS_RESIDUAL:
         assert refusal(llama, what) is None
         with pytest.raises(InputError) as raised:
             require_residual(tiny, what)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -42,6 +43,30 @@ def test_few_relabelings_are_all_counted() -> None:
     expected = (1 + sum(effect >= finding.effect - 1e-12 for effect in effects)) / (1 + len(effects))
     assert finding.p == pytest.approx(expected)
     assert finding.z == pytest.approx((finding.effect - np.mean(effects)) / np.std(effects))
+
+
+def test_few_relabelings_within_strata_are_all_counted() -> None:
+    scores, strata = np.random.default_rng(3).normal(size=9), np.array([0, 1, 0, 1, 0, 1, 2, 2, 2])
+    truth = np.isin(np.arange(9), (0, 1, 3))  # one of the first stratum, two of the second: 3 x 3 relabelings
+    effects = [
+        roc_auc_score(np.isin(np.arange(9), (one, *two)), scores)
+        for one in (0, 2, 4)
+        for two in combinations((1, 3, 5), 2)
+    ]
+    finding = judged(scores, truth, strata)
+    assert finding.p == pytest.approx((1 + sum(effect >= finding.effect - 1e-12 for effect in effects)) / 10)
+    assert finding.z == pytest.approx((finding.effect - np.mean(effects)) / np.std(effects))
+
+
+def test_null_networks_are_measured_without_the_edit_that_plants_the_truth() -> None:
+    planted, silent = (
+        Measured(("a", "b"), np.array(scores), np.array([True, False])) for scores in ([2.0, 1.0], [1.0, 1.0])
+    )
+    check = replace(check_of(planted), sham=lambda backend, random: silent)
+    assert judge(check, backend=None).effect == 1.0  # type: ignore[arg-type]
+    assert judge(check.on_nulls, backend=None).effect == 0.5  # type: ignore[arg-type]
+    unedited = check_of(planted)
+    assert unedited.on_nulls is unedited
 
 
 def test_many_relabelings_agree_with_the_rank_test() -> None:

@@ -46,7 +46,7 @@ def model(name):
 
 
 def test_gradients_reach_every_parameter(name, network):
-    """From the outputs alone, over some stimuli; those that they do not reach are named."""
+    """From what it predicts, over some stimuli; those that it does not reach are named."""
     fresh = untrained(name, network.settings())
     fresh.load_state_dict(network.state_dict())
     fresh.requires_grad_(True)
@@ -55,9 +55,9 @@ def test_gradients_reach_every_parameter(name, network):
     for text in [*network.identity.examples, *network.reference()[:GRADIENT_TEXTS]]:
         if all(reached.values()):
             break
-        outputs = fresh(**fresh.inputs(fresh.stimulus(text)))
+        predictions = fresh.predictions(**fresh.inputs(fresh.stimulus(text)))
         fresh.zero_grad()
-        (outputs * torch.randn(outputs.shape, generator=random)).sum().backward()
+        sum((each * torch.randn(each.shape, generator=random)).sum() for each in predictions).backward()
         for parameter, value in fresh.named_parameters():
             reached[parameter] |= value.grad is not None and bool(value.grad.abs().max() > 0)
     assert [parameter for parameter, yes in reached.items() if not yes] == []
@@ -149,6 +149,21 @@ def test_all_five_scans(name, model):
     assert model.fingerprint() == fingerprint
 
 
+def test_an_fmri_scan_is_signed_where_a_unit_can_be_negative(name, network, model):
+    """By what the parts say of themselves, which is held against what they do; a prompt has no say in it."""
+    rate = np.array([part.rate for part in network.parts])
+    negative = np.zeros(len(rate), bool)
+    for text in [*model.examples, *model.reference()[:GRADIENT_TEXTS]]:
+        scan = nmri3d.scan(model, "fMRI", text)
+        assert scan.signed == (name == "cerebellum")
+        negative |= (scan.values < 0).any(axis=0)
+    assert not negative[rate].any()
+    assert negative.any() == (name == "cerebellum")
+    kinds = set(model.components.kind[negative].tolist())
+    assert kinds == ({"memory", "climbing", "mossy", "purkinje", "nucleus", "motor"} if negative.any() else set())
+    assert nmri3d.perturb(model, model.examples[0], []).signed == scan.signed
+
+
 def test_silencing_what_the_answer_key_names_changes_the_network(name, network, model):
     text = model.examples[0]
     named = dict.fromkeys(component for truth in network.answer_key() for component in truth.components)
@@ -176,7 +191,7 @@ def test_what_a_network_cannot_do_is_refused_in_words(name, model):
     with pytest.raises(nmri3d.Nmri3dError):
         nmri3d.scan_neurons(model, "fMRI", text)
     with pytest.raises(nmri3d.Nmri3dError):
-        model.stimulus("§")
+        model.stimulus("no such thing as this")
 
 
 def test_the_study_has_three_seeds_baselines_and_a_summary_that_says_what_is_missing(name):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nmri3d.errors import InputError
+from nmri3d.phantoms.induction import measuring
 from nmri3d.phantoms.induction.measuring import accuracy, held_out_texts, measure, name_heads
 from nmri3d.phantoms.induction.model import Config, Induction
 from nmri3d.phantoms.induction.task import HELD_OUT, START, WORDS, held_out_lags, texts, trained_lags
@@ -146,6 +147,49 @@ def test_an_untrained_network_knows_nothing(monkeypatch):
     assert figures["accuracy"] < 0.1
     assert figures["previous-token heads"] == figures["induction heads"] == []
     assert figures["without the circuit"] is None
+    assert network.answer_key() == []
+
+
+@pytest.mark.parametrize(
+    ("shares", "borne_out"),
+    [
+        ((0.95, 0.02, 0.94, 0.95, 0.01, 0.95), {"key composition", "induction circuit"}),
+        ((0.95, 0.60, 0.94, 0.95, 0.01, 0.95), {"induction circuit"}),  # keys are not what it reads
+        ((0.95, 0.02, 0.30, 0.95, 0.01, 0.95), {"induction circuit"}),  # queries are as well
+        ((0.95, 0.02, 0.94, 0.95, 0.50, 0.95), {"key composition"}),  # others do the work too
+        ((0.95, 0.02, 0.94, 0.95, 0.01, 0.40), {"key composition"}),  # others are needed
+        ((0.04, 0.00, 0.04, 0.04, 0.00, 0.04), set()),  # it cannot do the task
+    ],
+)
+def test_the_answer_key_says_only_what_the_figures_bear_out(shares, borne_out):
+    network = Induction()
+    network.previous_token_heads[0, 3] = network.induction_heads[1, 2] = True
+    network.accuracies.copy_(torch.tensor(shares))
+    key = {truth.name: truth for truth in network.answer_key()}
+    assert set(key) == {"previous-token heads", "induction heads"} | borne_out
+    assert all(truth.components for truth in key.values())
+    for name in borne_out:
+        assert key[name].components == ("blocks.0.attn.head_3", "blocks.1.attn.head_2")
+        assert f"of {shares[0]:.3f}" in key[name].statement
+
+
+def test_heads_are_named_on_other_texts_than_the_figures_are_taken_on(monkeypatch):
+    asked = []
+    drawn = measuring.texts
+
+    def texts_of(random, *sizes):
+        asked.append(random.bit_generator.seed_seq.entropy)
+        return drawn(random, *sizes)
+
+    monkeypatch.setattr(measuring, "TEST_TEXTS", 4)
+    monkeypatch.setattr(measuring, "texts", texts_of)
+    network = Induction().eval()
+    name_heads(network)
+    assert set(asked) == {measuring.DEVELOPMENT_SEED}
+    asked.clear()
+    measure(network)
+    assert set(asked) == {measuring.TEST_SEED}
+    assert measuring.TEST_SEED != measuring.DEVELOPMENT_SEED
 
 
 def test_silencing_is_the_mean_over_the_texts(monkeypatch):

@@ -55,6 +55,7 @@ def test_the_figures_reach_what_the_issue_asks_and_are_those_of_the_weights(netw
 
 def test_the_answer_key_holds_on_other_texts(network, strange):
     key = {truth.name: heads(truth.components) for truth in network.answer_key()}
+    assert set(key) == {"previous-token heads", "induction heads", "key composition", "induction circuit"}
     scores, alike = attention_scores(network, strange), scores_alike(strange)
     everyone = [(layer, head) for layer in range(2) for head in range(network.config.n_heads)]
     for number, (name, block) in enumerate((("previous-token heads", 0), ("induction heads", 1))):
@@ -71,6 +72,9 @@ def test_the_answer_key_holds_on_other_texts(network, strange):
     }
     assert by_slot["k"] < 0.3
     assert min(by_slot["q"], by_slot["v"]) > whole - 0.2
+    measured = [whole, *(by_slot[slot] for slot in "kqv")]
+    measured += [accuracy(network, strange, circuit), accuracy(network, strange, others)]
+    assert network.accuracies.numpy() == pytest.approx(measured, abs=0.03)
 
 
 def test_the_network_goes_on_as_a_reader_would(backend):

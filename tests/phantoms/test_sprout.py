@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from nmri3d.errors import InputError
+from nmri3d.phantoms.calibration import auroc
 from nmri3d.phantoms.registry import folder_of, shipped
+from nmri3d.phantoms.sprout import training
 from nmri3d.phantoms.sprout.baseline import PlainTransformer
 from nmri3d.phantoms.sprout.lexicon import TOKEN, VOCABULARY, read
 from nmri3d.phantoms.sprout.measures import accuracy, in_batches, last_pattern, number_read, returns, silencing
@@ -20,8 +22,19 @@ from nmri3d.phantoms.sprout.objective import Weights, loss, swap
 from nmri3d.phantoms.sprout.population import FLOOR, Selection
 from nmri3d.phantoms.sprout.prefixes import padded, training_batches
 from nmri3d.phantoms.sprout.prefixes import test_prefixes as held_out_prefixes
-from nmri3d.phantoms.sprout.probes import auroc, probes, telling_units
-from nmri3d.phantoms.sprout.training import NAMING, READ, RECIPE, Schedule, corpus_of, train, train_plain
+from nmri3d.phantoms.sprout.probes import probes, telling_units
+from nmri3d.phantoms.sprout.training import (
+    ABLATIONS,
+    NAMING,
+    READ,
+    RECIPE,
+    Schedule,
+    SproutRecipe,
+    corpus_of,
+    train,
+    train_plain,
+)
+from nmri3d.phantoms.training import Run
 
 SMALL = Config(units=96, active=12, width=16, rounds=2)
 
@@ -256,6 +269,25 @@ def test_training_repeats_from_its_seed_and_learns() -> None:
     assert plain(padded([["now", "the"]])).shape == (1, len(TOKEN))
 
 
+def test_every_ablation_runs_and_is_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps each, of a small network; without rounds there is no change of the pattern, and the table says so."""
+    monkeypatch.setattr(training, "TEST_SENTENCES", 25)
+    monkeypatch.setattr(training, "NAMING", 60)
+    small = {"units": 160, "active": 32, "width": 16}
+    ablations = {name: (replace(config, **small), weights) for name, (config, weights) in ABLATIONS.items()}
+    monkeypatch.setattr(training, "ABLATIONS", ablations)
+    recipe = SproutRecipe(schedule=Schedule(first=1, second=1, first_batch=4, second_batch=4, corpus=40))
+    figures = {run: recipe.run(run, lambda share, what: None) for run in recipe.runs() if run.name in ABLATIONS}
+    assert len(figures) == len(ABLATIONS)
+    json.dumps(list(figures.values()), allow_nan=False)
+    changes = {run.name: found["dynamics"]["change in the last round over the first"] for run, found in figures.items()}
+    assert changes.pop("without rounds") is None
+    assert all(change > 0 for change in changes.values())
+    rows = [line for line in recipe.summary(figures).splitlines() if line.startswith("| without rounds")]
+    assert [row.split(" | ")[2] for row in rows][1] == "–"
+    assert len(rows) == 3
+
+
 def test_the_study_is_summed_up_by_mean_and_spread_and_names_what_is_missing() -> None:
     def figures(determined: float) -> dict[str, object]:
         split = {"determined": determined, "plain": 0.5, "ideal plain": 0.6}
@@ -266,9 +298,51 @@ def test_the_study_is_summed_up_by_mean_and_spread_and_names_what_is_missing() -
 
     runs = [run for run in RECIPE.runs() if run.name == "plain transformer"]
     text = RECIPE.summary({runs[0]: figures(0.9), runs[1]: figures(0.98)})
-    [row] = [line for line in text.splitlines() if line.startswith("| plain transformer")]
-    assert row.split(" | ")[1:5] == ["2", "0.9400 ± 0.0566", "0.5000 ± 0.0000", "0.8000 ± 0.0000"]
-    assert row.split(" | ")[5] == "–"
+    predicted, read_off = [line for line in text.splitlines() if line.startswith("| plain transformer")]
+    assert predicted.rstrip(" |").split(" | ")[1:] == [
+        "2",
+        "0.9400 ± 0.0566",
+        "–",
+        "0.5000 ± 0.0000",
+        "0.8000 ± 0.0000",
+    ]
+    assert read_off.rstrip(" |").split(" | ")[1:] == ["2", "0.7500 ± 0.0000", "–", "–"]
     assert "0.6000" in text
     assert runs[2].key in text
     assert runs[0].key not in text
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_the_summary_says_what_the_figures_do_not_show(good: bool) -> None:
+    """Where the rounds help and something is left to be read better, it says nothing of the kind."""
+    swapped = {
+        "nearest to its own before the rounds": 0.5 if good else 1.0,
+        "nearest to its own": 1.0,
+        "cosine with its own before the rounds": 0.625,
+        "cosine with its own": 0.875,
+        "units of its own before the rounds": 102.0,
+        "units of its own": 112.5,
+    }
+    one = {
+        "accuracy": {
+            "combination": {"determined": 0.96, "plain": 0.5, "ideal plain": 0.6},
+            "word": {"determined": 0.8},
+        },
+        "determined accuracy of held-out combinations by step": [0.9, 0.96] if good else [0.97, 0.96],
+        "dynamics": {
+            "change in the last round over the first": 0.125,
+            "units never active on these prefixes": 2_131,
+            "swapped in the attractor": swapped,
+        },
+        "number of nouns never seen in the plural, AUROC": {
+            "activations after the last round": 1.0,
+            "activations before the first round": 0.9 if good else 1.0,
+            "encoder": 1.0,
+        },
+    }
+    text = RECIPE.summary({Run("sprout", 0): one})
+    assert ("do not make the prediction better" in text) == (not good)
+    assert ("would pass as well" in text) == (not good)
+    assert ("no evidence for the sparse code" in text) == (not good)
+    assert "0.6250 | 0.8750 | 102.0000 | 112.5000" in text
+    assert "2,131" in text

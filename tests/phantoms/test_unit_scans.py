@@ -1,11 +1,14 @@
 """Scans, perturbations and the template of networks without a residual stream, against the network written down again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import nmri3d
 from nmri3d.errors import Cancelled, InputError
 from nmri3d.perturbation import clean_run, unit_sweep
+from nmri3d.perturbation.metric import require_same_length
 from nmri3d.phantoms.backend import PhantomBackend
 from nmri3d.results import Comparison, Sweep, open_scan
 from nmri3d.scans import unit_dti
@@ -384,6 +387,14 @@ def test_patches_need_another_stimulus_of_as_many_steps(tiny):
         nmri3d.scan(tiny, "DTI", TEXT, corrupt="a b")
     with pytest.raises(InputError, match="are the same"):
         nmri3d.ablate_all(tiny, TEXT, effect="patch", corrupt=f" {TEXT}")
+
+
+def test_stimuli_of_equal_ids_and_other_words_are_two(tiny):
+    """The ids of a network of control steps only number them."""
+    clean, other = (replace(tiny.stimulus(text), ids=np.arange(4)) for text in (TEXT, OTHER))
+    require_same_length(tiny, clean, other)
+    with pytest.raises(InputError, match="are the same"):
+        require_same_length(tiny, clean, replace(clean, text=f" {TEXT}"))
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ def test_no_network_knows_more_than_the_ideal_observer(figures, test_text):
     ideal = measures.ideal_perplexity(test_text)
     assert ideal == pytest.approx(figures["ideal"]["perplexity"], rel=1e-6)
     assert ideal < figures["perplexity"] < 1.05 * ideal
+    assert figures["perplexity"] <= figures["flat"]["perplexity"]
 
 
 def test_every_level_names_its_own_variable(figures):

@@ -158,6 +158,16 @@ def test_a_single_step_is_kept_and_sinks_can_be_counted():
         display_range(scan_of(values), sinks="sometimes")
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_steps_that_are_no_tokens_are_all_counted(signed):
+    values = np.tile(np.linspace(1, 2, 11), (2, 1))
+    values[0] *= 100
+    rounds = replace(scan_of(values, signed=signed), step_axis="refinement round")
+    assert display_range(rounds).vmax > 100
+    assert display_range(rounds, sinks="counted") == display_range(rounds)
+    assert display_range(replace(rounds, step_axis="token")).vmax < 2.1
+
+
 def test_a_signed_scan_is_symmetric_about_zero():
     display = display_range(scan_of([[-8.0, *np.linspace(-1, 3, 10)]], mode="DTI", signed=True))
     assert display.scale == "symmetric"

@@ -1,7 +1,9 @@
-"""GET /api/map: the loaded model's components on the cortex, with the figures that say how good the map is.
+"""GET /api/map: the loaded model's components on the brain, with the figures that say how good the map is.
 
-Convention. Vertices are mm in RAS, both hemispheres in one mesh, left first; `face_component` holds rows of the component table
-(/api/model/components), -1 on the medial wall. Areas are on pial, in mm².
+Convention. Vertices are mm in RAS, all in one mesh: the left hemisphere, the right one, and, of a network that has components
+there (`structure` in /api/model/components), the cerebellum and the hippocampi. `face_component` holds rows of the component
+table, -1 on the medial wall and on a hemisphere without components. Areas are on pial, in mm², those of the other bodies on
+the one surface that they have.
 
 Left out: drawing it (exports.py), and neurons within their parcels.
 """
@@ -42,7 +44,7 @@ DIMS = {
 
 
 class MapDescription(Answer):
-    """A model's components on the cortex."""
+    """A model's components on the brain."""
 
     layout: str
     area_follows: str = Field(description="what a parcel's area follows")

@@ -238,8 +238,10 @@ def router(context: Context) -> APIRouter:
                 token=None if body.hf_token is None else body.hf_token.get_secret_value(),
                 progress=progress,
             )
-            recording.record("model", {"model_id": info.model_id, "fingerprint": info.fingerprint})
-            return json_response(describe_model(service.require_backend()))
+            model = service.require_backend()
+            known = {"model_id": info.model_id, "fingerprint": info.fingerprint}
+            recording.record("model", known | {"step_axis": model.step_axis})
+            return json_response(describe_model(model))
 
         return await calls.respond(request, work, name="The load")
 

@@ -95,9 +95,9 @@ def read_token(backend: Backend, text: Any, name: str) -> int | None:
 
 
 def require_fit(backend: Backend, prompt: str, corrupt: str | None) -> None:
-    """Raises InputError unless both prompts have equally many tokens and differ, with the counts."""
+    """Raises InputError unless both prompts have equally many steps and differ, with the counts."""
     if corrupt is None:
         return
     from nmri3d.perturbation.metric import require_same_length  # torch comes with it
 
-    require_same_length(backend.stimulus(prompt), backend.stimulus(corrupt))
+    require_same_length(backend, backend.stimulus(prompt), backend.stimulus(corrupt))

@@ -172,7 +172,8 @@ class LayoutPart:
         if scan is None or brain is None:
             raise InputError("Moran's I is measured on an fMRI scan; scan a prompt first")
         if scan.n_steps < 2:
-            raise InputError("Moran's I leaves the first token out; scan a prompt of at least two tokens")
+            step = scan.step_axis
+            raise InputError(f"Moran's I leaves the first {step} out; scan a prompt of at least two {step}s")
         visit.show_error("layout", "")
 
         def measure(progress: Progress) -> Moran:

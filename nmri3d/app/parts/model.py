@@ -119,7 +119,7 @@ class ModelPart:
         visit.brain = brain
         info = backend.info
         known = {"model_id": info.model_id, "fingerprint": info.fingerprint, "title": info.title}
-        visit.record("model", known)
+        visit.record("model", known | {"step_axis": backend.step_axis})
         self._scanning.keep(scan, {})
         visit.set(
             brain_template=brain.template,

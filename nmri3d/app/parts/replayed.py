@@ -88,7 +88,7 @@ def replayed_moment(opened: Opened, number: int, backend: Backend | None) -> Rep
     fits = backend is not None and model.get("fingerprint", backend.info.fingerprint) == backend.info.fingerprint
     shown, problems = Replayed(painting=moment.painting), [opened.damaged]
     shown.state = dict.fromkeys((*SCANS, *FINDINGS, *ABSENT))
-    shown.state["edits"] = [_edit_line(at, data) for at, data in enumerate(moment.edits, 1)]
+    shown.state["edits"] = [_edit_line(at, data, moment.step_axis) for at, data in enumerate(moment.edits, 1)]
     if fits and backend is not None:
         for source in (*moment.scans.values(), *moment.runs.values(), moment.comparison):
             if source is not None:
@@ -102,7 +102,7 @@ def replayed_moment(opened: Opened, number: int, backend: Backend | None) -> Rep
     shown.state["replayed"] = {
         "number": number,
         "at": event.at,
-        "words": in_words(event),
+        "words": in_words(event, moment.step_axis),
         "note": moment.note,
         "model": {"id": str(model.get("model_id", "")), "title": title},
         "fits": fits,
@@ -121,13 +121,13 @@ def _show(shown: Replayed, opened: Opened, source: Happening, backend: Backend) 
     try:
         result = opened.result(source)
         if result is not None and not _is_of(result, backend):
-            return f"“{in_words(source)}” was measured on other weights and is not shown."
+            return f"“{in_words(source, backend.step_axis)}” was measured on other weights and is not shown."
         if result is not None:
             _put(shown, result, source.data, backend)
     except InputError as error:
         return str(error)
     except (LookupError, TypeError, ValueError) as error:  # a file from elsewhere may say anything
-        return f"“{in_words(source)}” cannot be shown ({error})."
+        return f"“{in_words(source, backend.step_axis)}” cannot be shown ({error})."
     return ""
 
 
@@ -188,6 +188,6 @@ def _subject(payload: Mapping[str, Any] | None, dti: Scan | None) -> dict[str, A
     return {"prompt": dti.provenance.prompt, "tokens": tokens, "special": [False] * len(tokens)}
 
 
-def _edit_line(number: int, data: Mapping[str, Any]) -> dict[str, Any]:
-    words = edit_in_words(data.get("edit"))
+def _edit_line(number: int, data: Mapping[str, Any], step_axis: str) -> dict[str, Any]:
+    words = edit_in_words(data.get("edit"), step_axis)
     return {"number": -number, "text": words, "title": words}

@@ -103,10 +103,11 @@ class Replaying:
         session = await visit.run(lambda progress: store.open(session_id), "The session")
         if not session.events:
             raise InputError("nothing is recorded in this session; choose another")
-        moments = accumulate(session.events, lambda moment, event: moment.after(event), initial=Moment())
-        self._opened = opened = Opened(session, list(moments)[1:])
+        moments = list(accumulate(session.events, lambda moment, event: moment.after(event), initial=Moment()))[1:]
+        self._opened = opened = Opened(session, moments)
         lines = [
-            {"number": one.number, "at": one.at, "kind": one.kind, "words": in_words(one)} for one in opened.events
+            {"number": one.number, "at": one.at, "kind": one.kind, "words": in_words(one, moment.step_axis)}
+            for one, moment in zip(opened.events, opened.moments, strict=True)
         ]
         if visit.replayed is None:
             visit.cover(COVERED)

@@ -43,12 +43,12 @@
   nmri.savePicture = async function savePicture() {
     if (!nmri.canSavePicture()) return;
     const { mode } = store;
-    const token = nmri.scan().tokens.length ? `-token${nmri.currentStep()}` : "";
+    const step = nmri.scan().tokens.length ? `-${nmri.network.step.replaceAll(" ", "-")}${nmri.currentStep()}` : "";
     store.picture = "busy";
     try {
       const png = await nmri.trigger("picture", mode, whatIsShown());
       store.picture = "";
-      if (png) nmri.saveFile(png, `nmri3d-${mode}${token}.png`, "image/png"); // else the server says why
+      if (png) nmri.saveFile(png, `nmri3d-${mode}${step}.png`, "image/png"); // else the server says why
     } catch (error) {
       store.picture = `The picture did not come (${error.message || "the connection broke"}); try again.`;
     }

@@ -1,10 +1,15 @@
 """What is planted in the cerebellum phantom and must be found by scans.
 
-Convention. Which axis and function a cell serves was drawn at random before the training, so that no cell's number, and no
-network with other weights, tells it. Places and noise are held out from the training. A difference is the sum over steps of
-|fMRI of one stimulus - fMRI of the other|. Relabelings stay within a kind of cell. Sizes of effects were fixed before the first
-measurement; after it the grid's periods were lengthened (fields next to each other in space were not next to each other in
-phase), and the trial cells left the truth of the push, which they do not see.
+Convention. Most of these truths are wiring: which axis and function a cell serves was drawn at random before the training,
+and where a place cell's field is follows from its weights, so that no cell's number, and no network with other weights, tells
+it. A network that was never trained has wiring too; told its own, it passes most of these checks. So they show that the scanner
+reads what is there, and not that something was learned. One truth is learned: the directions of the Purkinje cells, which
+nobody drew. The answer key measures them without any scan, and an untrained network has none: told its own wiring, it fails.
+
+Places and noise are held out from the training. A difference is the sum over steps of |fMRI of one stimulus - fMRI of the
+other|. Relabelings stay within a kind of cell. Sizes of effects were fixed before the first measurement; after it the grid's
+periods were lengthened (fields next to each other in space were not next to each other in phase), and the trial cells left
+the truth of the push, which they do not see.
 
 Left out: grid, mossy and granule cells, whose order is fixed or whose truth is a mixture; the five memory units, too few
 to test.
@@ -12,7 +17,7 @@ to test.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -21,6 +26,7 @@ from nmri3d.perturbation import ablate_all
 from nmri3d.phantoms.calibration import Check, Measured
 from nmri3d.phantoms.cerebellum.config import AXES, UNITS
 from nmri3d.phantoms.cerebellum.reference import PROBE
+from nmri3d.phantoms.phantom import Truth
 from nmri3d.phantoms.registry import shipped
 from nmri3d.scans import scan
 
@@ -28,11 +34,23 @@ LEAST = 0.9
 REACH = "reach to " + " ".join(f"{at:g}" for at in PROBE) + " noise 0.3 delay 2 trials 3 steps 16 seed 4711"
 PUSH_AT, PUSHED = 36, slice(38, 46)
 """Where the push starts, and the steps at which it can be sensed."""
+LEARNED = "directions"
+"""Name of the check that only training passes."""
+PUSHED_UP = ("x", "z", "theta_b")
+"""Axes on which its bias is positive; it is negative on the others."""
+FIRST_SENSED = 2
+"""The step of REACH at which an error is first sensed: its delay."""
 
 
 def checks() -> tuple[Check, ...]:
     """The planted truths, for the answer key of the shipped weights."""
-    key = {truth.name: frozenset(truth.components) for truth in shipped("cerebellum").answer_key()}
+    return checks_for(shipped("cerebellum").answer_key())
+
+
+def checks_for(answers: Sequence[Truth]) -> tuple[Check, ...]:
+    """The planted truths, for any answer key."""
+    key = {truth.name: frozenset(truth.components) for truth in answers}
+    up = frozenset().union(*(key[f"cells of {axis}"] for axis in PUSHED_UP))
     return (
         *(
             Check(
@@ -92,6 +110,14 @@ def checks() -> tuple[Check, ...]:
             LEAST,
             _of_cells(_unusual, key["cells of y"] - key["cells of trial"]),
         ),
+        Check(
+            LEARNED,
+            "fMRI",
+            "Training made Purkinje cells rise where the machine is pushed up on their axis and fall where it is pushed down.",
+            "When a bias is first sensed, the cells of the axes that it pushes up lead the fMRI.",
+            LEAST,
+            lambda model, random: _directions(model, up, key["cells of trial"]),
+        ),
     )
 
 
@@ -107,6 +133,15 @@ def _measured(model: Backend, scores: np.ndarray, truth: frozenset[str], kinds: 
     strata = np.array([kinds.index(model.components.kind[row]) for row in rows])
     true = np.array([name in truth for name in names])
     return Measured(names, scores[rows].astype(float), true, strata if len(kinds) > 1 else None)
+
+
+def _directions(model: Backend, up: frozenset[str], trial: frozenset[str]) -> Measured:
+    """The Purkinje cells that act within a trial, prediction's and variance's alike."""
+    bias = " ".join(f"{2 if axis in PUSHED_UP else -2}" for axis in AXES)
+    values = scan(model, "fMRI", f"{REACH} bias {bias}").values[FIRST_SENSED]
+    rows = [row for row in model.components.rows(kind="purkinje") if model.components.ids[row] not in trial]
+    names = tuple(model.components.ids[row] for row in rows)
+    return Measured(names, values[rows].astype(float), np.array([name in up for name in names]))
 
 
 def _five(axis: str, size: float) -> str:

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 from transformer_lens.hook_points import HookPoint
 
+from nmri3d.errors import InputError
 from nmri3d.phantoms.cerebellum.config import AXES, Config
 from nmri3d.phantoms.cerebellum.grid import Grid5DEngine, PlaceCells
 
@@ -88,12 +89,13 @@ class UniversalMemory:
     def __init__(self, grid: Grid5DEngine, place: PlaceCells, hippocampus: Hippocampus) -> None:
         self._grid, self._place, self._hippocampus = grid, place, hippocampus
         self._synapses = place.synapses(grid).detach()
-        self.traces = hippocampus.empty(1, grid.phase.device)
+        self._device = grid.phase.device
+        self.traces = hippocampus.empty(1, self._device)
 
     @torch.no_grad()
     def place_rates(self, state: np.ndarray) -> torch.Tensor:
         """Rates of the place cells at a position, [1, places]."""
-        rates = self._grid(torch.as_tensor(state, dtype=torch.float32)[None])
+        rates = self._grid(torch.as_tensor(state, dtype=torch.float32, device=self._device)[None])
         return self._place(self._grid, rates, self._synapses)
 
     @torch.no_grad()
@@ -103,7 +105,7 @@ class UniversalMemory:
         bias [5] (error to expect, both traces mixed), consolidated_bias [5], place_id (the cell that fires most), context_id,
         confidence (trials, as weighted by the place cells).
         """
-        place, chosen = self.place_rates(state), _context(context)
+        place, chosen = self.place_rates(state), self._context(context)
         number = int(chosen[0])
         visits = float((place * self.traces.visits[:, number]).sum())
         if visits == 0:
@@ -111,8 +113,8 @@ class UniversalMemory:
         consolidated = torch.einsum("bp,bpa->ba", place, self.traces.consolidated[:, number])
         return [
             {
-                "bias": self._hippocampus.recall(self.traces, place, chosen)[0].numpy(),
-                "consolidated_bias": consolidated[0].numpy(),
+                "bias": self._hippocampus.recall(self.traces, place, chosen)[0].numpy(force=True),
+                "consolidated_bias": consolidated[0].numpy(force=True),
                 "place_id": int(place.argmax()),
                 "context_id": number,
                 "confidence": visits,
@@ -123,14 +125,23 @@ class UniversalMemory:
     def store(self, states: np.ndarray, context: dict[str, Any], errors: np.ndarray) -> None:
         """Keep the uncorrected errors [seen, 5] that a trial showed at states [seen, 5]."""
         places = torch.cat([self.place_rates(state) for state in np.atleast_2d(states)])[None]
-        seen = torch.as_tensor(np.atleast_2d(errors), dtype=torch.float32)[None]
-        self.traces = self._hippocampus.store(self.traces, places, seen, _context(context))
+        seen = torch.as_tensor(np.atleast_2d(errors), dtype=torch.float32, device=self._device)[None]
+        self.traces = self._hippocampus.store(self.traces, places, seen, self._context(context))
 
     @torch.no_grad()
     def consolidate(self, context: dict[str, Any]) -> None:
         """Let the consolidated trace of this context follow the estimate: once after each trial."""
-        self.traces = self._hippocampus.consolidate(self.traces, _context(context))
+        self.traces = self._hippocampus.consolidate(self.traces, self._context(context))
+
+    def _context(self, context: dict[str, Any]) -> torch.Tensor:
+        return torch.tensor([context_number(context, self._hippocampus.shape[0])], device=self._device)
 
 
-def _context(context: dict[str, Any]) -> torch.Tensor:
-    return torch.tensor([int(context.get("context_id", 0))])
+def context_number(context: dict[str, Any], contexts: int) -> int:
+    """Number of a context, `context["context_id"]` (default 0). Raises InputError where the memory keeps no such context."""
+    asked = context.get("context_id", 0)
+    if asked not in range(contexts):
+        raise InputError(
+            f"there is no context {asked!r}: the memory keeps {contexts}, whose context_id is 0 to {contexts - 1}"
+        )
+    return int(asked)

@@ -27,7 +27,7 @@ from torch import nn
 from transformer_lens.hook_points import HookPoint
 
 from nmri3d.models.backend import Stimulus
-from nmri3d.phantoms.cerebellum.circuit import N_AXES, N_FUNCTIONS, CerebellarCircuit
+from nmri3d.phantoms.cerebellum.circuit import N_AXES, N_FUNCTIONS, TRIAL, CerebellarCircuit
 from nmri3d.phantoms.cerebellum.config import AXES, FUNCTIONS, UNITS, Config
 from nmri3d.phantoms.cerebellum.grid import Grid5DEngine, PlaceCells
 from nmri3d.phantoms.cerebellum.loop import Loop
@@ -39,6 +39,8 @@ from nmri3d.phantoms.phantom import Identity, Part, Phantom, Structure, Truth
 
 NEAREST = 10
 """Place cells that the answer key names for its place."""
+DIRECTED = 0.9
+"""Share of the Purkinje cells that must have a direction for the answer key to say that they have one."""
 
 KINDS: dict[str, tuple[str, Structure]] = {
     "grid": ("grid_engine.hook_rate", "cortex"),
@@ -52,6 +54,9 @@ KINDS: dict[str, tuple[str, Structure]] = {
     "motor": ("hook_motor", "cortex"),
 }
 """Kinds of units in the order in which they act: hook point and structure; `layer` is the place in this order."""
+
+RATES = ("grid", "place", "granule")
+"""Kinds whose activity is a firing rate; that of the others is an error, a correction, or a deviation from a tonic rate."""
 
 
 class Cerebellum(Phantom):
@@ -121,7 +126,8 @@ class Cerebellum(Phantom):
         }
         for layer, (kind, (site, structure)) in enumerate(KINDS.items()):
             for index in range(count.get(kind, N_AXES)):
-                parts.append(Part(kind, layer, index, site, index, scalar=True, structure=structure))
+                rate = kind in RATES
+                parts.append(Part(kind, layer, index, site, index, scalar=True, rate=rate, structure=structure))
         return parts
 
     @property
@@ -174,7 +180,7 @@ class Cerebellum(Phantom):
 
 
 def answers(network: Cerebellum) -> list[Truth]:
-    """The wiring that was drawn, and which place cells have their centers next to the probe."""
+    """The wiring that was drawn, the place cells next to the probe, and the directions that training gave."""
     ids = {kind: f"{kind}.{layer}.{{}}" for layer, kind in enumerate(KINDS)}
 
     def named(kind: str, chosen: torch.Tensor) -> tuple[str, ...]:
@@ -193,4 +199,29 @@ def answers(network: Cerebellum) -> list[Truth]:
     near = torch.zeros(len(far), dtype=torch.bool).index_fill(0, far.argsort()[:NEAREST].cpu(), True)
     words = f"the {NEAREST} place cells whose centers are nearest to {', '.join(f'{at:g}' for at in PROBE)}"
     found.append(Truth("place cells of the probe", words, named("place", near), "construction"))
+    directed, within = _directed(network), circuit.purkinje_function != TRIAL
+    if directed[within].float().mean() >= DIRECTED:
+        words = (
+            "Purkinje cells of prediction and variance that, when the first push of a trial is sensed, rise where it pushes "
+            "their axis up and fall where it pushes it down"
+        )
+        found.append(Truth("directed cells", words, named("purkinje", directed), "training"))
     return found
+
+
+@torch.no_grad()
+def _directed(network: Cerebellum) -> torch.Tensor:
+    """Purkinje cells that rise at a push up on all axes and fall at one down, bool; those of the trial function are silent.
+
+    At the step at which it is sensed, before climbing fibers have taught anything: the directions of the weights themselves.
+    """
+    device, delay = network.motor_gain.device, 2
+    push = torch.tensor([[1.0], [-1.0]], device=device).expand(-1, N_AXES)
+    run, home = Loop(network, 2, device), torch.zeros_like(push)
+    run.begin_trial(torch.zeros(2, dtype=torch.int64, device=device))
+    for _ in range(delay):
+        run.command(home, delay)
+    run.sense(-push)
+    run.command(home, delay)
+    up, down = run.purkinje
+    return (up > 0) & (down < 0)

@@ -1,7 +1,9 @@
 """What the trainer measures of an induction network on held-out texts, by its own hook points and without any scan.
 
-Convention. Two sets of held-out texts: new ones of trained lags, and ones of lags that training never used. Accuracy is the
-share of the second copy's determined words that come first by logit; the ideal is 1, chance 1 in the number of words.
+Convention. Two sets of held-out texts: new ones of trained lags, and ones of lags that training never used. Both are drawn
+twice, from two seeds: the texts of DEVELOPMENT_SEED name the heads and fill the answer key, and the network's sizes and
+training were chosen on them; those of TEST_SEED are for the figures and decide nothing. Accuracy is the share of the second
+copy's determined words that come first by logit; the ideal is 1, chance 1 in the number of words.
 Attention scores of a head are mean weights: `previous` to the token before, over all words; `induction` to the word behind
 the earlier copy of the present one, over the second copy. A head is named by them: previous-token heads are those of any
 block but the last whose `previous`, induction heads those behind the first block whose `induction` is at least NAMED times
@@ -20,11 +22,11 @@ import numpy as np
 import torch
 from transformer_lens.hook_points import HookPoint
 
-from nmri3d.phantoms.induction.model import Induction
+from nmri3d.phantoms.induction.model import SILENCED, Induction
 from nmri3d.phantoms.induction.task import WORDS, Texts, held_out_lags, texts, trained_lags
 from nmri3d.phantoms.training import Figures
 
-TEST_SEED, TEST_TEXTS = 1_000_003, 100
+DEVELOPMENT_SEED, TEST_SEED, TEST_TEXTS = 1_000_003, 2_000_003, 100
 NAMED = 4.0
 RANDOM_SETS = 10
 
@@ -87,8 +89,8 @@ def attention_scores(network: Induction, of: Texts) -> tuple[np.ndarray, np.ndar
 
 
 def name_heads(network: Induction) -> None:
-    """Find the heads of the circuit on held-out texts, and keep them in the network's answer key."""
-    of = held_out_texts(network, lags=held_out_lags())
+    """Find the heads of the circuit on development texts; keep them, and what silencing them does, in the answer key."""
+    of = held_out_texts(network, lags=held_out_lags(), seed=DEVELOPMENT_SEED)
     previous, induction = attention_scores(network, of)
     alike_previous, alike_induction = scores_alike(of)
     found_previous, found_induction = previous >= NAMED * alike_previous, induction >= NAMED * alike_induction
@@ -96,6 +98,9 @@ def name_heads(network: Induction) -> None:
     found_induction[0] = False
     network.previous_token_heads.copy_(torch.from_numpy(found_previous))
     network.induction_heads.copy_(torch.from_numpy(found_induction))
+    if found_previous.any() and found_induction.any():
+        shares = _silenced(network, of)
+        network.accuracies.copy_(torch.tensor([shares[what] for what in SILENCED]))
 
 
 def measure(network: Induction) -> Figures:
@@ -103,15 +108,15 @@ def measure(network: Induction) -> Figures:
     usual = held_out_texts(network, lags=trained_lags())
     strange = held_out_texts(network, lags=held_out_lags())
     previous, induction = attention_scores(network, strange)
-    named_previous = _heads(network.previous_token_heads)
-    named_induction = _heads(network.induction_heads)
+    named_previous, named_induction = _named(network)
     circuit = [*named_previous, *named_induction]
-    others = [head for head in _heads(torch.ones_like(network.induction_heads)) if head not in circuit]
+    others = _others(network)
     single = {head: accuracy(network, strange, [head]) for head in [*circuit, *others]}
     weakest = min(single, key=lambda head: single[head])
+    shares = _silenced(network, strange)
     return {
         "accuracy": accuracy(network, usual),
-        "accuracy on lags never trained": accuracy(network, strange),
+        "accuracy on lags never trained": shares["nothing"],
         "ideal": 1.0,
         "chance": 1 / len(WORDS),
         "previous-token heads": [list(head) for head in named_previous],
@@ -120,20 +125,35 @@ def measure(network: Induction) -> Figures:
         "induction score by head": induction.astype(float).round(4).tolist(),
         "without previous-token heads": accuracy(network, strange, named_previous) if named_previous else None,
         "without induction heads": accuracy(network, strange, named_induction) if named_induction else None,
-        "without the circuit": accuracy(network, strange, circuit) if circuit else None,
-        **{
-            f"without previous-token heads in the induction heads' {name}": accuracy_unread(
-                network, strange, named_previous, named_induction, slot
-            )
-            if named_previous and named_induction
-            else None
-            for slot, name in (("q", "queries"), ("k", "keys"), ("v", "values"))
-        },
-        "without all other heads": accuracy(network, strange, others) if circuit else None,
+        "without the circuit": shares["circuit"],
+        "without previous-token heads in the induction heads' queries": shares["queries"],
+        "without previous-token heads in the induction heads' keys": shares["keys"],
+        "without previous-token heads in the induction heads' values": shares["values"],
+        "without all other heads": shares["others"],
         "without as many other heads": _random_sets(network, strange, others, len(circuit)),
         "head missed most": list(weakest),
         "without the head missed most": single[weakest],
     }
+
+
+def _silenced(network: Induction, of: Texts) -> dict[str, float | None]:
+    """Accuracy with each of SILENCED silenced; None where the heads that it names are not there."""
+    previous, induction = _named(network)
+    circuit, whole = [*previous, *induction], previous and induction
+    shares: dict[str, float | None] = {"nothing": accuracy(network, of)}
+    for name in ("keys", "queries", "values"):
+        shares[name] = accuracy_unread(network, of, previous, induction, name[0]) if whole else None
+    shares["circuit"] = accuracy(network, of, circuit) if circuit else None
+    shares["others"] = accuracy(network, of, _others(network)) if circuit else None
+    return shares
+
+
+def _named(network: Induction) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    return _heads(network.previous_token_heads), _heads(network.induction_heads)
+
+
+def _others(network: Induction) -> list[tuple[int, int]]:
+    return _heads(~(network.previous_token_heads | network.induction_heads))
 
 
 def _share_right(of: Texts, logits: torch.Tensor) -> float:

@@ -35,6 +35,13 @@ from nmri3d.phantoms.phantom import Identity, Part, Phantom, Truth
 
 REFERENCE_SEED, REFERENCE_TEXTS = 20, 160
 
+SILENCED = ("nothing", "keys", "queries", "values", "circuit", "others")
+"""What is silenced for each entry of the buffer `accuracies`: what the previous-token heads write, in the keys, queries or
+values of the induction heads; all of these heads; all other heads."""
+WORKS, LOST, KEPT = 0.5, 0.25, 0.75
+"""Accuracy from which on a network does the task; shares of it that are left at most where what it needs is silenced, and at
+least where what it does not need is."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -119,6 +126,7 @@ class Induction(Phantom):
     blocks: Sequence[Block]
     previous_token_heads: torch.Tensor
     induction_heads: torch.Tensor
+    accuracies: torch.Tensor
 
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
@@ -129,10 +137,11 @@ class Induction(Phantom):
         self.ln_final = nn.LayerNorm(config.d_model)
         self.unembed = nn.Linear(config.d_model, 1 + len(WORDS), bias=False)
         self.hook_embed, self.hook_pos_embed = HookPoint(), HookPoint()
-        # what the trainer found on held-out texts: heads by their own attention, see `answer_key`
+        # what the trainer found on texts of its own: heads by their attention, shares of right answers without them
         heads = torch.zeros(config.n_layers, config.n_heads, dtype=torch.bool)
         self.register_buffer("previous_token_heads", heads)
         self.register_buffer("induction_heads", heads.clone())
+        self.register_buffer("accuracies", torch.zeros(len(SILENCED)))
         with torch.no_grad():
             self.embed.weight.mul_(0.5)
             self.pos_embed.weight.copy_(_sinusoids(config.n_context, config.d_model))
@@ -209,35 +218,35 @@ class Induction(Phantom):
         )
 
     def answer_key(self) -> Sequence[Truth]:
-        """The heads of the circuit."""
+        """The heads of the circuit, and what their silencing showed; no truth that the trainer's figures do not bear out."""
         previous, induction = (self._ids(mask) for mask in (self.previous_token_heads, self.induction_heads))
-        return (
-            Truth(
-                "previous-token heads",
-                "from each token these heads of block 0 look at the token before",
-                previous,
-                "training",
-            ),
-            Truth(
-                "induction heads",
-                "from a word that was there before these heads of block 1 look at the word that followed it then",
-                induction,
-                "training",
-            ),
-            Truth(
-                "key composition",
-                "the induction heads read what the previous-token heads write by their keys",
-                (*previous, *induction),
-                "intervention",
-            ),
-            Truth(
-                "induction circuit",
-                "without these heads together the network does no better than chance; without all others together it "
-                "still continues most copies",
-                (*previous, *induction),
-                "intervention",
-            ),
-        )
+        found = []
+        if previous:
+            words = "from each token these heads of block 0 look at the token before"
+            found.append(Truth("previous-token heads", words, previous, "training"))
+        if induction:
+            words = "from a word that was there before these heads of block 1 look at the word that followed it then"
+            found.append(Truth("induction heads", words, induction, "training"))
+        if not (previous and induction):
+            return found
+        share = dict(zip(SILENCED, self.accuracies.tolist(), strict=True))
+        whole = share["nothing"]
+        if whole < WORKS:
+            return found
+        if share["keys"] <= LOST * whole and min(share["queries"], share["values"]) >= KEPT * whole:
+            words = (
+                "the induction heads read what the previous-token heads write by their keys: without it there "
+                f"{share['keys']:.3f} of the copied words come first, in queries {share['queries']:.3f}, in values "
+                f"{share['values']:.3f}, of {whole:.3f}"
+            )
+            found.append(Truth("key composition", words, (*previous, *induction), "intervention"))
+        if share["circuit"] <= LOST * whole and share["others"] >= KEPT * whole:
+            words = (
+                f"without these heads together {share['circuit']:.3f} of the copied words come first (chance "
+                f"{1 / len(WORDS):.3f}), without all others together {share['others']:.3f}, of {whole:.3f}"
+            )
+            found.append(Truth("induction circuit", words, (*previous, *induction), "intervention"))
+        return found
 
     def _ids(self, mask: torch.Tensor) -> tuple[str, ...]:
         return tuple(component_id("head", layer, head) for layer, head in mask.nonzero().tolist())

@@ -3,8 +3,9 @@
 Convention. Prefixes are the "calibration" probes of `probes`: their head nouns never occur in the plural in training, and
 neither do the pairs of head and phrase noun, so they share nothing with the prefixes that named the units of the answer key.
 A plural prefix comes with its twin, in which the plural has moved from the head noun to the phrase's noun ("now the cats near
-this dog", "now the cat near these dogs"): equally many tokens, and an +s in both. Sizes of effects were fixed on
-networks of earlier trainings, and how FLAIR is summed over steps on nouns that training shows. Scores are of all 4096 units, activity that of the last round.
+this dog", "now the cat near these dogs"): equally many tokens, and an +s in both. Sizes of effects were fixed on networks of
+earlier trainings, and how FLAIR is summed over steps on nouns that training shows. Scores are of all 4096 units, activity
+that of the last round.
 
 Left out: T1, which a network with random weights passes as well, so that it would say nothing; animacy, which no unit tells at
 the end of these prefixes, where it does not matter yet; and a lesion in FLAIR, which shows in random networks too.
@@ -111,8 +112,9 @@ def _disagreement(model: Backend) -> Measured:
     How unusual: mean |z| over all parts and steps.
     """
     prefixes, scores, wrong = [], [], []
-    for probe in probes("unit", DISAGREEMENTS, seed=1):
-        pair = [write(("now", *probe.tokens[1:], form)) for form in ("is", "are")]
+    now = [probe for probe in probes("calibration", 8 * DISAGREEMENTS) if probe.tokens[0] == "now"]
+    for probe in now[:DISAGREEMENTS]:
+        pair = [write((*probe.tokens, form)) for form in ("is", "are")]
         one, two = (float(scan(model, "FLAIR", prefix).details["summary"].mean()) for prefix in pair)
         prefixes += pair
         scores += [one - two, two - one]

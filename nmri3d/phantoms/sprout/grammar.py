@@ -61,6 +61,7 @@ class State:
     head      the subject's head noun; plural whether it is plural (None: not known yet), attractor the same of the noun of
               the preposition phrase (None: none, or not known yet)
     verb      the verb's stem
+    unheard   whether a pair of head and verb, or of head and phrase noun, that training never shows came before
     """
 
     at: str = "adverb"
@@ -72,6 +73,7 @@ class State:
     plural: bool | None = None
     attractor: bool | None = None
     verb: str = ""
+    unheard: bool = False
 
 
 @lru_cache(maxsize=20_000)
@@ -117,7 +119,7 @@ def follow(state: State, token: str, train: bool = False) -> State:
         case "adjective" if token in ADJECTIVES:
             return replace(state, at="noun")
         case "adjective" | "noun":
-            return replace(state, at="number", noun=token, head=token if state.role == "subject" else state.head)
+            return _with_noun(state, token)
         case "number":
             plural = token == "+s"
             numbered = _numbered(state, plural)
@@ -152,12 +154,6 @@ def sentence(random: np.random.Generator, train: bool) -> list[str]:
     return tokens
 
 
-def is_held_out(state: State) -> bool:
-    """Whether what is known after a prefix holds a combination that training never shows (words held out do not count)."""
-    verb = bool(state.verb) and _held_out_pair(state.head, state.verb)
-    return verb or (state.role == "phrase" and bool(state.noun) and _held_out_phrase(state.head, state.noun))
-
-
 def _even(words: Iterable[str]) -> dict[str, float]:
     words = tuple(words)
     return dict.fromkeys(words, 1 / len(words))
@@ -180,6 +176,12 @@ def _nouns(state: State, train: bool) -> tuple[str, ...]:
         return NOUNS
     allowed = (noun for noun in NOUNS if not (state.asked and noun in NEVER_PLURAL))
     return tuple(noun for noun in allowed if state.role != "phrase" or not _held_out_phrase(state.head, noun))
+
+
+def _with_noun(state: State, noun: str) -> State:
+    head = noun if state.role == "subject" else state.head
+    unheard = state.unheard or (state.role == "phrase" and _held_out_phrase(head, noun))
+    return replace(state, at="number", noun=noun, head=head, unheard=unheard)
 
 
 def _numbered(state: State, plural: bool) -> State:
@@ -214,7 +216,7 @@ def _verbs(state: State, train: bool) -> tuple[str, ...]:
 
 def _with_verb(state: State, verb: str) -> State:
     """After the stem: a suffix, unless the simple present has a plural subject."""
-    state = replace(state, verb=verb)
+    state = replace(state, verb=verb, unheard=state.unheard or _held_out_pair(state.head, verb))
     return _after_verb(state) if state.adverb == "often" and state.plural else replace(state, at="suffix")
 
 

@@ -2,8 +2,10 @@
 
 Convention. All are plain JSON values. A pattern's change is the mean over prefixes of the Euclidean norm of the difference of
 two patterns. An attractor is the pattern after the last round; a perturbed pattern returns to its own when, among the
-attractors of all test prefixes (all different), that one has the largest cosine with it. "ideal" is the expected accuracy of
-whoever knows the whole grammar: the mean of its largest next-token probability.
+attractors of all test prefixes (all different), that one has the largest cosine with it. Swapped patterns are nearest to
+their own before the rounds already, so that share alone shows no return; the evidence is that the cosine and the units of
+their own grow. "ideal" is the expected accuracy of whoever knows the whole grammar: the mean of its largest next-token
+probability.
 
 Left out: figures of training data, but for the split "seen", whose prefixes may have occurred in training.
 """
@@ -19,7 +21,7 @@ from torch.nn import functional as F
 
 from nmri3d.phantoms.sprout.baseline import PlainTransformer
 from nmri3d.phantoms.sprout.lexicon import BE, STOP, SUFFIXES, TOKEN
-from nmri3d.phantoms.sprout.model import Sprout
+from nmri3d.phantoms.sprout.model import FEATURES, Sprout
 from nmri3d.phantoms.sprout.objective import swap
 from nmri3d.phantoms.sprout.prefixes import Prefix, padded
 from nmri3d.phantoms.sprout.probes import Probe, number_probe, probes
@@ -74,13 +76,14 @@ def dynamics(model: Sprout, prefixes: Sequence[Prefix], seed: int) -> dict[str, 
     stacked = in_batches(lambda tokens: torch.stack(model.patterns(tokens), 1), chosen)
     counts = (stacked > 0).sum(-1)
     changes = [float((stacked[:, t + 1] - stacked[:, t]).norm(dim=1).mean()) for t in range(stacked.shape[1] - 1)]
-    attractors = stacked[:, -1]
+    attractors, used = stacked[:, -1], (stacked > 0).flatten(0, 1).any(0)
     generator = torch.Generator().manual_seed(seed)
     return {
         "active units": [int(counts.min()), int(counts.max())],
         "change of the pattern by round": [round(change, 4) for change in changes],
-        "change in the last round over the first": round(changes[-1] / changes[0], 4),
-        "units ever active": int((stacked > 0).flatten(0, 1).any(0).sum()),
+        "change in the last round over the first": round(changes[-1] / changes[0], 4) if changes else None,
+        "units active at some step of some prefix": int(used.sum()),
+        "units never active on these prefixes": int((~used).sum()),
         "units active in the last round": int((attractors > 0).any(0).sum()),
         "attractors": len(chosen),
         "mean cosine of two attractors": round(_mean_cosine(attractors), 4),
@@ -90,10 +93,7 @@ def dynamics(model: Sprout, prefixes: Sequence[Prefix], seed: int) -> dict[str, 
 
 
 def returns(model: Sprout, start: Tensor, attractors: Tensor, generator: torch.Generator) -> dict[str, float]:
-    """Patterns with 26 units swapped, before and after the rounds: share nearest to its own attractor, cosine with it.
-
-    A network that left patterns as they are would keep the share; that the cosine and the units of its own grow is the return.
-    """
+    """Patterns with 26 units swapped, before and after the rounds: how near each is to its own attractor."""
     perturbed = swap(start, SWAPPED, generator)
     with torch.no_grad():
         settled = torch.cat([model.settle(part, model.config.rounds)[-1] for part in perturbed.split(BATCH)])
@@ -105,8 +105,13 @@ def returns(model: Sprout, start: Tensor, attractors: Tensor, generator: torch.G
         "nearest to its own": round(float((after.argmax(1) == own).float().mean()), 4),
         "cosine with its own before the rounds": round(float(before.diagonal().mean()), 4),
         "cosine with its own": round(float(after.diagonal().mean()), 4),
-        "units of its own that are active": round(float(((settled > 0) & (attractors > 0)).sum(1).float().mean()), 2),
+        "units of its own before the rounds": _shared_units(perturbed, attractors),
+        "units of its own": _shared_units(settled, attractors),
     }
+
+
+def _shared_units(patterns: Tensor, attractors: Tensor) -> float:
+    return round(float(((patterns > 0) & (attractors > 0)).sum(1).float().mean()), 2)
 
 
 def _mean_cosine(patterns: Tensor) -> float:
@@ -122,7 +127,7 @@ def silencing(model: Sprout, seed: int) -> dict[str, float | int]:
     """
     prefixes = [("now", *probe.tokens[1:]) for probe in probes("unseen", 200) if probe.plural]
     used = in_batches(lambda tokens: torch.stack(model.patterns(tokens)), prefixes[:BATCH]).gt(0).flatten(0, 1).any(0)
-    plural = model.known[0].bool()
+    plural = model.known[list(FEATURES).index("plural units")].bool()
     others = (used & ~plural).nonzero().flatten()
     drawn = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))[: int(plural.sum())]
     kept = {"as it is": plural & False, "silenced": plural, "random units silenced": torch.zeros_like(plural)}

@@ -140,7 +140,9 @@ class Sprout(Phantom):
         found.append(Part("pool", depth, 0, "encoder.pool.hook_pooled", once=True))
         found.append(Part("field", depth + 1, 0, "population.hook_field"))
         activation = "population.hook_activation"
-        found += [Part("unit", depth + 1, unit, activation, unit, scalar=True) for unit in range(config.units)]
+        found += [
+            Part("unit", depth + 1, unit, activation, unit, scalar=True, rate=True) for unit in range(config.units)
+        ]
         found += [
             Part("message_head", depth + 2, head, "population.messages.hook_size", column=head)
             for head in range(config.message_heads)

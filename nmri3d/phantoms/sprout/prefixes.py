@@ -1,8 +1,7 @@
 """Prefixes of sentences as training data and as test data, with what the grammar knows about each.
 
-Convention. Training prefixes come from sentences without anything held out,
-at a uniformly drawn position of each. Test prefixes
-come from sentences of the whole grammar; `split_of` says what of them training never showed.
+Convention. Training prefixes come from sentences without anything held out, at a uniformly drawn position of each. Test
+prefixes come from sentences of the whole grammar; `Prefix.split` says what of them training never showed.
 
 Left out: batching by length; padding is -1.
 """
@@ -16,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from nmri3d.phantoms.sprout.grammar import State, is_held_out, options, sentence, states
+from nmri3d.phantoms.sprout.grammar import State, follow, options, sentence, states
 from nmri3d.phantoms.sprout.lexicon import NEVER_PLURAL, NEVER_PROGRESSIVE, TOKEN
 
 
@@ -40,7 +39,7 @@ class Prefix:
 
     @property
     def split(self) -> str:
-        """What of it, the next token included, training never shows: "word", "combination", or "seen" for nothing.
+        """What of it, the next token included, training never shows: "word" (a form), "combination" (a pair), "seen" (neither).
 
         A prefix that holds both counts as "word".
         """
@@ -48,7 +47,7 @@ class Prefix:
         for stem, suffix in pairwise(whole):
             if (suffix == "+s" and stem in NEVER_PLURAL) or (suffix == "+ing" and stem in NEVER_PROGRESSIVE):
                 return "word"
-        return "combination" if is_held_out(self.state) else "seen"
+        return "combination" if follow(self.state, self.following).unheard else "seen"
 
 
 def prefixes_of(tokens: Sequence[str]) -> list[Prefix]:

@@ -10,8 +10,6 @@ noun is held out of training:
     unseen      nouns that training never shows in the plural, pairs that it shows
     calibration the same nouns, pairs held out: kept for calibration
 
-AUROC of a feature: how often a prefix that has it outranks one that has not, ties half.
-
 Left out: probes that are not linear.
 """
 
@@ -22,9 +20,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import rankdata
 
-from nmri3d.phantoms.sprout.grammar import is_held_out, states
+from nmri3d.phantoms.calibration import auroc
+from nmri3d.phantoms.sprout.grammar import states
 from nmri3d.phantoms.sprout.lexicon import ADVERBS, ANIMATE, NEVER_PLURAL, NOUNS, PREPOSITIONS
 
 ProbeSet = Literal["train", "unit", "unseen", "calibration"]
@@ -57,16 +55,9 @@ def probes(which: ProbeSet, count: int, seed: int = 0) -> list[Probe]:
         tokens = (adverb, _one(random, ("the", "some")), head, *(["+s"] if plural else []), _one(random, PREPOSITIONS))
         tokens += (("this",), ("these",))[int(random.integers(2))]
         tokens += (_one(random, phrases), *(["+s"] if tokens[-1] == "these" else []))
-        if is_held_out(states(tokens)[-1]) == held_out:
+        if states(tokens)[-1].unheard == held_out:
             found[tokens] = Probe(tokens, plural, adverb in ("then", "yesterday"), head in ANIMATE)
     return list(found.values())
-
-
-def auroc(values: np.ndarray, feature: np.ndarray) -> np.ndarray:
-    """AUROC of each column of values [prefixes, units] (or of values [prefixes]) for feature bool [prefixes]."""
-    n = int(feature.sum())
-    ranks = rankdata(values, axis=0)
-    return (ranks[feature].sum(0) - n * (n + 1) / 2) / (n * (len(feature) - n))
 
 
 def telling_units(patterns: np.ndarray, found: Sequence[Probe]) -> np.ndarray:
@@ -92,7 +83,7 @@ def number_probe(train: np.ndarray, trained_on: Sequence[Probe], test: np.ndarra
 
     scale = train.std() + 1e-9
     probe = LogisticRegression(C=1.0, max_iter=2_000).fit(train / scale, [found.plural for found in trained_on])
-    return float(auroc(probe.decision_function(test / scale), np.array([found.plural for found in tested_on])))
+    return auroc(probe.decision_function(test / scale), np.array([found.plural for found in tested_on]))
 
 
 def _one(random: np.random.Generator, words: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
-"""The tables of SPROUT's study.
+"""The tables of SPROUT's study, and what the figures do not show.
 
-Convention. A cell is mean ± standard deviation over the seeds that are there, or the value where there is one.
+Convention. A cell is mean ± standard deviation over the seeds that are there, or the value where there is one; a dash where
+this kind of network has no such figure. "before" is the initial pattern, or the swapped one, before the rounds run.
 
 Left out: figures of single seeds; they are in the files of the runs.
 """
@@ -14,35 +15,88 @@ from typing import Any
 from nmri3d.phantoms.training import Figures, Run
 
 _ACCURACY = "accuracy"
+_STEPS = "determined accuracy of held-out combinations by step"
 _NUMBER = "number of nouns never seen in the plural, AUROC"
-COLUMNS: dict[str, Callable[[Figures], Any]] = {
+_FIRST = "activations before the first round"
+
+Columns = Mapping[str, Callable[[Figures], Any]]
+
+
+def _swapped(name: str) -> Callable[[Figures], Any]:
+    return lambda figures: figures["dynamics"]["swapped in the attractor"][name]
+
+
+PREDICTION: Columns = {
     "determined, held-out combinations": lambda f: f[_ACCURACY]["combination"]["determined"],
+    "before the rounds": lambda f: f[_STEPS][0],
     "plain": lambda f: f[_ACCURACY]["combination"]["plain"],
     "determined, held-out words": lambda f: f[_ACCURACY]["word"]["determined"],
-    "change, round 5 / round 1": lambda f: f["dynamics"]["change in the last round over the first"],
-    "back to its own attractor": lambda f: f["dynamics"]["swapped in the attractor"]["nearest to its own"],
-    "cosine with it": lambda f: f["dynamics"]["swapped in the attractor"]["cosine with its own"],
-    "number, AUROC": lambda f: next(iter(f[_NUMBER].values())),
-    "encoder's": lambda f: f[_NUMBER]["encoder"],
 }
+ATTRACTORS: Columns = {
+    "change, round 5 / round 1": lambda f: f["dynamics"]["change in the last round over the first"],
+    "nearest to its own before": _swapped("nearest to its own before the rounds"),
+    "nearest after": _swapped("nearest to its own"),
+    "cosine with its own before": _swapped("cosine with its own before the rounds"),
+    "cosine after": _swapped("cosine with its own"),
+    "own units before": _swapped("units of its own before the rounds"),
+    "own units after": _swapped("units of its own"),
+}
+NUMBER: Columns = {
+    "activations or residual": lambda f: next(iter(f[_NUMBER].values())),
+    "before the rounds": lambda f: f[_NUMBER][_FIRST],
+    "encoder": lambda f: f[_NUMBER]["encoder"],
+}
+SATURATED = 0.999
+"""AUROC from which on nothing is left to be told apart."""
 
 
 def table(runs: Sequence[Run], figures: Mapping[Run, Figures]) -> str:
-    """Markdown: a row for each name of a run, its missing seeds named below."""
-    names = list(dict.fromkeys(run.name for run in runs))
-    lines = [f"| | seeds | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|"]
-    for name in names:
-        found = [figures[run] for run in runs if run.name == name and run in figures]
-        if found:
-            cells = [_cell([_value(read, each) for each in found]) for read in COLUMNS.values()]
-            lines.append(f"| {name} | {len(found)} | {' | '.join(cells)} |")
+    """Markdown: three tables with a row for each name of a run, what they leave open, and the runs that are missing."""
+    own = [each for run, each in figures.items() if run.name == "sprout"]
+    blocks = ["Share of right next tokens.", _table(PREDICTION, runs, figures)]
     ideal = [each[_ACCURACY]["combination"]["ideal plain"] for each in figures.values()]
     if ideal:
-        lines += ["", f"Ideal plain accuracy on held-out combinations: {ideal[0]:.4f}."]
+        blocks.append(f"Ideal plain accuracy on held-out combinations: {ideal[0]:.4f}.")
+    if own and _gain(own) <= 0:
+        blocks.append(f"The rounds do not make the prediction better: they change it by {_gain(own):+.4f}.")
+    blocks += ["26 of the 128 active units swapped.", _table(ATTRACTORS, runs, figures)]
+    if own and mean(_swapped("nearest to its own before the rounds")(each) for each in own) >= 0.95:
+        blocks.append(
+            "The swapped pattern is nearest to its own attractor before any round, so a map that changes nothing would "
+            "pass as well; what shows a return is that the cosine and the units of its own grow."
+        )
+    if own:
+        never = mean(each["dynamics"]["units never active on these prefixes"] for each in own)
+        blocks.append(f"Units that are active on none of these prefixes, at no step: {never:,.0f}.")
+    blocks += ["Number of nouns never seen in the plural, AUROC.", _table(NUMBER, runs, figures)]
+    if own and all(min(_values_of(each)) >= SATURATED for each in own):
+        blocks.append(
+            "Saturated: number is read as well before the first round and from the encoder, so this is no evidence for the "
+            "sparse code or the rounds."
+        )
     missing = [run.key for run in runs if run not in figures]
     if missing:
-        lines += ["", f"Not run yet: {', '.join(missing)}."]
-    return "\n".join(lines) + "\n"
+        blocks.append(f"Not run yet: {', '.join(missing)}.")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _gain(own: Sequence[Figures]) -> float:
+    """By how much the rounds raise the determined accuracy, mean over the seeds."""
+    return mean(each[_STEPS][-1] - each[_STEPS][0] for each in own)
+
+
+def _values_of(figures: Figures) -> list[float]:
+    return list(figures[_NUMBER].values())
+
+
+def _table(columns: Columns, runs: Sequence[Run], figures: Mapping[Run, Figures]) -> str:
+    lines = [f"| | seeds | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
+    for name in dict.fromkeys(run.name for run in runs):
+        found = [figures[run] for run in runs if run.name == name and run in figures]
+        values = [[_value(read, each) for each in found] for read in columns.values()]
+        if any(value is not None for column in values for value in column):
+            lines.append(f"| {name} | {len(found)} | {' | '.join(map(_cell, values))} |")
+    return "\n".join(lines)
 
 
 def _value(read: Callable[[Figures], Any], figures: Figures) -> float | None:

@@ -178,7 +178,8 @@ def figures_of_plain(model: PlainTransformer) -> dict[str, object]:
 
 
 def _held_out(prefixes: Sequence[Prefix]) -> list[Prefix]:
-    return [prefix for prefix in prefixes if prefix.split == "combination"]
+    """Those that hold a held-out pair themselves, not only together with their next token."""
+    return [prefix for prefix in prefixes if prefix.split == "combination" and prefix.state.unheard]
 
 
 ABLATIONS = {

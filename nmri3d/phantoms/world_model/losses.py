@@ -22,8 +22,8 @@ from nmri3d.phantoms.world_model.lexicon import WORDS
 from nmri3d.phantoms.world_model.model import Config, Trace, WorldModel
 
 
-def total(model: WorldModel, tokens: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
-    """Weighted sum of all losses on tokens int64 [batch, steps + 1], and each by name, unweighted."""
+def total(model: WorldModel, tokens: torch.Tensor) -> torch.Tensor:
+    """Weighted sum of all losses on tokens int64 [batch, steps + 1], a scalar."""
     config = model.config
     trace = model.unroll(tokens[:, :-1])
     bags = model.bags(trace)
@@ -40,8 +40,7 @@ def total(model: WorldModel, tokens: torch.Tensor) -> tuple[torch.Tensor, dict[s
     loss = sum(weight * level for weight, level in zip(config.level_weights, by_level, strict=False))
     for name, value in parts.items():
         loss = loss + getattr(config, name) * value
-    named = {f"prediction {level}": value for level, value in enumerate(by_level)} | parts
-    return torch.as_tensor(loss), {name: float(value.detach()) for name, value in named.items()}
+    return torch.as_tensor(loss)
 
 
 def prediction(config: Config, trace: Trace, bags: list[torch.Tensor], tokens: torch.Tensor) -> list[torch.Tensor]:

@@ -122,8 +122,8 @@ def as_figures(weights: tuple[Weight, ...]) -> dict[str, Any]:
     }
 
 
-def recovery(model: WorldModel, test: HeldOut, at: int = 48) -> dict[str, list[float]]:
-    """Peak displacement of each level, in its standard deviations, and tokens until half of it is gone."""
+def recovery(model: WorldModel, test: HeldOut, at: int = 48) -> dict[str, list[float | None]]:
+    """Peak displacement of each level, in its standard deviations, and tokens until half of it is gone (None: by the end)."""
     chosen = np.flatnonzero(WORD_CLASS[test.text.tokens[:, at]] == 0)
     calm = test.text.tokens[chosen]
     startled = calm.copy()
@@ -131,14 +131,15 @@ def recovery(model: WorldModel, test: HeldOut, at: int = 48) -> dict[str, list[f
     for row, token in enumerate(calm[:, at]):
         others = [value for value in range(len(VALUES[0])) if token not in words_of(0, value)]
         startled[row, at] = words_of(0, int(random.choice(others)))[0]
-    peaks, halves = [], []
+    peaks: list[float | None] = []
+    halves: list[float | None] = []
     for before, after in zip(traced(model, calm).latents, traced(model, startled).latents, strict=True):
         spread = before.flatten(0, 1).std(0).norm()
         distance = ((after - before).norm(dim=-1) / spread).mean(0)[at:]
         peak = int(distance.argmax())
         below = (distance[peak:] <= distance[peak] / 2).nonzero()
         peaks.append(float(distance[peak]))
-        halves.append(float(peak + below[0, 0] if len(below) else len(distance)))
+        halves.append(float(peak + below[0, 0]) if len(below) else None)
     return {"peak": peaks, "half_after": halves}
 
 

@@ -19,7 +19,11 @@ Each level l > 0 also predicts the words of its own horizon from s[l] (`bags`): 
 Convention. Steps are tokens. Levels are numbered from the quickest, as in `nmri3d.phantoms.world_model.lexicon`: the token
 level holds the scene, the sentence level the topic, the paragraph level the place, the discourse level the society.
 
-Left out: sampling of text; levels beyond the four that the corpus has.
+What a step is, is the token, not the level: all four levels run at every token, and what moves when is what is to be seen;
+a level is a depth in the brain.
+
+Left out: sampling of text; levels beyond the four that the corpus has; saving the work of levels that are not asked (all are
+computed, `depth` weighs them); gates that are learned without bounds (the ablation "equal clocks" shows what they give).
 """
 
 from __future__ import annotations
@@ -43,6 +47,9 @@ LONGEST_TEXT = 512
 
 START = -2.0
 """Bias of the clocks at the start of training: levels begin near the slow bound."""
+
+HELD = 0.9
+"""Share of tokens that a level's own probe must name."""
 
 DEPTHS = ("token", "sentence", "paragraph", "discourse")
 """Names of the network's levels, level 0 first."""
@@ -131,7 +138,7 @@ class WorldModel(Phantom):
         self.decoder = nn.ModuleList(nn.Linear(width, len(WORDS), bias=level == 0) for level in range(n))
         for clock in self.clock:
             nn.init.constant_(clock.get_parameter("bias"), START)
-        self.register_buffer("probe_accuracy", torch.zeros(n))
+        self.register_buffer("probe_accuracy", torch.zeros(n, n))
         self.hook_embed, self.hook_depth = HookPoint(), HookPoint()
         self.hook_message = nn.ModuleList(HookPoint() for _ in range(n - 1))
         self.hook_clock = nn.ModuleList(HookPoint() for _ in range(len(self.clock)))
@@ -196,6 +203,11 @@ class WorldModel(Phantom):
             torch.stack(depths, 1)[..., : n - 1],
         )
 
+    def predictions(self, **inputs: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Logits of the next word, and each level's log probabilities of the words in its horizon."""
+        trace = self.unroll(**inputs)
+        return (trace.logits, *self.bags(trace))
+
     def bags(self, trace: Trace) -> list[torch.Tensor]:
         """Each level's prediction of the words in its horizon, log probabilities [batch, steps, words], from level 1 on."""
         return [
@@ -224,7 +236,7 @@ class WorldModel(Phantom):
             if self.config.learned_clocks:
                 parts.append(Part("clock", level, 0, f"hook_clock.{level}"))
             parts.extend(Part("latent", level, group, f"hook_latent.{level}", group) for group in range(groups))
-        parts.extend(Part("depth", level + 1, 0, "hook_depth", level, scalar=True) for level in range(n - 1))
+        parts.extend(Part("depth", level + 1, 0, "hook_depth", level, scalar=True, rate=True) for level in range(n - 1))
         for level in reversed(range(n)):
             if level < n - 1 and self.config.top_down:
                 parts.append(Part("top_down", level, 0, f"hook_top_down.{level}"))
@@ -287,17 +299,21 @@ class WorldModel(Phantom):
         return tuple(" ".join(WORDS[token] for token in row) for row in tokens)
 
     def answer_key(self) -> Sequence[Truth]:
-        """Which level holds which hidden variable, by the trainer's probes on held-out text (kept with the weights)."""
+        """Which level holds which hidden variable, by the trainer's probes on held-out text (kept with the weights).
+
+        A level is said to hold its variable where its probe is right in `HELD` of the tokens and no other is more often.
+        """
         truths = []
         for level, (name, hidden) in enumerate(zip(DEPTHS, LEVELS, strict=True)):
-            ids = tuple(f"latent.{level}.{group}" for group in range(self.config.width // self.config.group))
-            share = float(self.probe_accuracy[level])
+            shares = self.probe_accuracy[:, level].tolist()
+            if shares[level] < HELD or shares[level] < max(shares):
+                continue
             truths.append(
                 Truth(
                     f"{hidden} in the {name} level",
-                    f"The {name} level's latent names the {hidden}: a linear probe is right in {100 * share:.1f} % of held-out "
-                    "tokens at which the ideal observer is sure.",
-                    ids,
+                    f"The {name} level's latent names the {hidden}: a linear probe is right in {100 * shares[level]:.1f} % of "
+                    "held-out tokens at which the ideal observer is sure.",
+                    tuple(f"latent.{level}.{group}" for group in range(self.config.width // self.config.group)),
                     "training",
                 )
             )

@@ -1,78 +1,77 @@
-"""The study of the world model as Markdown tables: mean and spread over the seeds that are there."""
+"""The study of the world model as Markdown tables: perplexity and probes by network, then weight, recovery, coherence and depth
+by level; cells as in `nmri3d.phantoms.tables`.
+
+Left out: figures of single seeds; they are in the files of the runs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from nmri3d.phantoms.tables import NOTHING, spread, table
 from nmri3d.phantoms.training import Figures, Run
 from nmri3d.phantoms.world_model.lexicon import LEVELS
 from nmri3d.phantoms.world_model.model import DEPTHS
 
+ALL_LEVELS = range(len(DEPTHS))
+
 
 def tables(runs: Sequence[Run], figures: Mapping[Run, Figures], ideal: Mapping[str, Any]) -> str:
-    """Perplexity and probes by run, then weight, recovery, coherence and depth by level."""
-    names = list(dict.fromkeys(run.name for run in runs))
-    lines = [
-        "| run | seeds | parameters | perplexity | " + " | ".join(f"probe: {hidden}" for hidden in LEVELS) + " |",
-        "|---|---|---|---|" + "---|" * len(LEVELS),
-        f"| ideal observer | | | {ideal['perplexity']:.2f} |" + " |" * len(LEVELS),
-    ]
-    for name in names:
-        rows = [figures[run] for run in runs if run.name == name and run in figures]
-        if not rows:
-            continue
-        cells = [name, str(len(rows)), str(rows[0]["parameters"]), spread([row["perplexity"] for row in rows])]
-        probed = "probes" in rows[0]
-        cells += [_own(rows, level) if probed else "" for level in range(len(LEVELS))]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", *_weights(runs, figures, ideal)]
-    lines += ["", *_levels(runs, figures)]
+    """All tables, and which runs are missing."""
+    found: dict[str, list[Figures]] = {}
+    for run in runs:
+        if run in figures:
+            found.setdefault(run.name, []).append(figures[run])
+    rates = {name: rows for name, rows in found.items() if name.startswith("rate ")}
+    networks = {name: rows for name, rows in found.items() if name not in rates}
+    blocks = [_networks(networks, ideal), _weights(networks, ideal), _levels(networks.get("world model", []))]
+    if rates:
+        rows = [
+            [name.removeprefix("rate "), spread([row["development"] for row in own])] for name, own in rates.items()
+        ]
+        blocks.append(
+            table(["learning rate and network, a third of the updates", "perplexity, development text"], rows)
+        )
     missing = [run.key for run in runs if run not in figures]
     if missing:
-        lines += ["", f"Missing: {', '.join(missing)}."]
-    return "\n".join(lines)
+        blocks.append(f"Missing: {', '.join(missing)}.")
+    return "\n\n".join(blocks)
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean and, for several values, standard deviation over seeds."""
-    mean = f"{np.mean(values):.3g}" if abs(np.mean(values)) < 10 else f"{np.mean(values):.2f}"
-    return mean if len(values) < 2 else f"{mean} ± {np.std(values, ddof=1):.2g}"
+def _networks(found: Mapping[str, Sequence[Figures]], ideal: Mapping[str, Any]) -> str:
+    """Perplexity and what each level's own probe names, in percent, where the ideal observer is sure."""
+    rows = [["ideal observer", NOTHING, NOTHING, f"{ideal['perplexity']:.2f}", *[NOTHING] * len(LEVELS)]]
+    for name, own in found.items():
+        probes = [
+            spread([100 * row["probes"]["own"][level] for row in own if "probes" in row], ".1f") for level in ALL_LEVELS
+        ]
+        perplexity = spread([row["perplexity"] for row in own], ".2f")
+        rows.append([name, str(len(own)), f"{own[0]['parameters']:,}", perplexity, *probes])
+    return table(["network", "seeds", "parameters", "perplexity", *(f"{hidden}, %" for hidden in LEVELS)], rows)
 
 
-def _own(rows: Sequence[Figures], level: int) -> str:
-    return spread([100 * row["probes"]["own"][level] for row in rows]) + " %"
-
-
-def _weights(runs: Sequence[Run], figures: Mapping[Run, Figures], ideal: Mapping[str, Any]) -> list[str]:
+def _weights(found: Mapping[str, Sequence[Figures]], ideal: Mapping[str, Any]) -> str:
     """Evidence needed to change each level and its growth."""
-    head = " | ".join(f"{name} ({unit})" for unit in ("nats", "tokens") for name in DEPTHS)
-    lines = [f"| evidence needed | {head} | growth, nats | growth, tokens |", "|---|" + "---|" * (2 * len(DEPTHS) + 2)]
-    threshold = " | ".join(f"{value:.2f}" for value in ideal["weight"]["threshold"])
-    lines.append(f"| ln((n-1)(1-h)/h) | {threshold} |" + " |" * (len(DEPTHS) + 2))
-    lines.append(_weight_row("ideal observer", [ideal]))
-    for name in ("world model", "untrained"):
-        rows = [figures[run] for run in runs if run.name == name and run in figures]
-        if rows:
-            lines.append(_weight_row(name, rows))
-    return lines
+    units = [f"{name}, {unit}" for unit in ("nats", "tokens") for name in DEPTHS]
+    threshold = [f"{value:.2f}" for value in ideal["weight"]["threshold"]]
+    rows = [["ln((n-1)(1-h)/h)", *threshold, *[NOTHING] * (len(DEPTHS) + 2)], _weight("ideal observer", [ideal])]
+    rows += [_weight(name, own) for name, own in found.items() if "weight" in own[0]]
+    return table(["evidence that changes a level", *units, "growth, nats", "growth, tokens"], rows)
 
 
-def _weight_row(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+def _weight(name: str, found: Sequence[Mapping[str, Any]]) -> list[str]:
     cells = [name]
     for unit in ("nats", "tokens"):
-        cells += [spread([row["weight"][unit][level] for row in rows]) for level in range(len(DEPTHS))]
+        cells += [spread([row["weight"][unit][level] for row in found], ".2f") for level in ALL_LEVELS]
     for unit in ("growth_nats", "growth_tokens"):
-        cells.append(", ".join(spread([row["weight"][unit][step] for row in rows]) for step in range(len(DEPTHS) - 1)))
-    return "| " + " | ".join(cells) + " |"
+        cells.append(", ".join(spread([row["weight"][unit][step] for row in found], ".2f") for step in ALL_LEVELS[:-1]))
+    return cells
 
 
-def _levels(runs: Sequence[Run], figures: Mapping[Run, Figures]) -> list[str]:
+def _levels(found: Sequence[Figures]) -> str:
     """What is measured of each level of the world model."""
-    rows = [figures[run] for run in runs if run.name == "world model" and run in figures]
-    columns: dict[str, Callable[[Figures, int], float]] = {
+    columns: dict[str, Callable[[Figures, int], float | None]] = {
         "renewed a token": lambda row, level: row["renewed"][level],
         "surprise: peak, std": lambda row, level: row["recovery"]["peak"][level],
         "half gone after, tokens": lambda row, level: row["recovery"]["half_after"][level],
@@ -80,8 +79,8 @@ def _levels(runs: Sequence[Run], figures: Mapping[Run, Figures]) -> list[str]:
         "depth needed after its cue": lambda row, level: row["depth"]["needed_after_cue"][level],
         "the ideal observer's": lambda row, level: row["depth"]["needed_after_cue_ideal"][level],
     }
-    lines = ["| level | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    for level, name in enumerate(DEPTHS):
-        cells = [spread([value(row, level) for row in rows]) for value in columns.values()] if rows else []
-        lines.append("| " + " | ".join([name, *cells]) + " |")
-    return lines
+    rows = [
+        [name, *(spread([value(row, level) for row in found]) for value in columns.values())]
+        for level, name in enumerate(DEPTHS)
+    ]
+    return table(["level", *columns], rows)

@@ -2,10 +2,12 @@
 
 Curriculum: the token level learns alone, then the sentence, paragraph and discourse levels join (`STARTS`). Three of four
 updates read texts of LONG tokens, every fourth twice as many texts of half that length. The text of update u of seed s is drawn
-with seed 10,000 s + u; development text (1,000,000) chose the learning rate and the loss weights, test text (2,000,000) is
-only measured on. The flat baseline sees the same texts in the same order, and its learning rate was chosen likewise.
+with seed 10,000 s + u; test text (2,000,000) is only measured on. The flat baseline sees the same texts in the same order.
+Learning rates were chosen for both alike on development text (1,000,000): the runs "rate ...". The weights of the losses were
+chosen there too, by hand; the baseline has none.
 
-Left out: anything learned from the hidden states; only the probes, fitted after training, see them.
+Left out: anything learned from the hidden states; only the probes, fitted after training, see them. Lower levels are not
+trained anew when a higher one joins: all go on together.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from nmri3d.models.backend import Progress
+from nmri3d.models.progress import part
 from nmri3d.phantoms.phantom import Phantom
 from nmri3d.phantoms.training import Figures, Run, seeded
 from nmri3d.phantoms.world_model import measures, report
@@ -29,12 +33,14 @@ from nmri3d.phantoms.world_model.model import Config, WorldModel
 UPDATES, BATCH, LONG = 900, 64, 96
 STARTS = (0.0, 0.04, 0.08, 0.12)
 """Share of the training after which each level takes part."""
+RATES_TRIED = (2e-3, 4e-3, 8e-3)
 RATE, FLAT_RATE = 4e-3, 4e-3
-"""Learning rates, chosen on the development text."""
+"""Learning rates, chosen on the development text by the runs "rate ..."."""
 
 ABLATIONS: Mapping[str, Config] = {
     "without top-down": replace(Config(), top_down=False),
     "fixed clocks": replace(Config(), learned_clocks=False),
+    "equal clocks": replace(Config(), least=(0.003,) * 4, most=(1.0,) * 4),
     "without level predictions": replace(Config(), level_weights=(1.0, 0.0, 0.0, 0.0), consistency=0.0),
     "without consistency": replace(Config(), consistency=0.0),
     "without stability": replace(Config(), stability=0.0),
@@ -53,25 +59,29 @@ class WorldModelRecipe:
     shipped_seed = 0
 
     def ship(self, seed: int, progress: Progress) -> tuple[Phantom, Figures]:
-        """The network that is shipped, its figures, and beside them the ideal observer's and the untrained net's."""
-        model = _trained(Config(), seed, progress)
+        """The network that is shipped; figures beside those of the flat baseline, the ideal observer and no training."""
+        model = _trained(Config(), seed, part(progress, 0.0, 0.8))
         figures = dict(_figures(model))
-        model.probe_accuracy = torch.tensor(figures["probes"]["own"])
+        model.probe_accuracy = torch.tensor(figures["probes"]["accuracy"])
+        figures["flat"] = _flat(seed, part(progress, 0.8, 1.0))
         figures["ideal"] = _ideal()
         seeded(seed)
         figures["untrained"] = _figures(WorldModel())
         return model, figures
 
     def runs(self) -> Sequence[Run]:
-        """The network, the baseline and the untrained net, then everything without one of its parts, seed by seed."""
-        names = ("world model", "flat", "untrained", "without curriculum", *ABLATIONS)
+        """Learning rates; the network, the baseline and the untrained net; then all without one of its parts, seed by seed."""
         return [
-            *(Run(name, seed) for seed in SEEDS for name in names[:3]),
-            *(Run(name, seed) for seed in SEEDS for name in names[3:]),
+            *(Run(f"rate {rate} {name}", 100) for rate in RATES_TRIED for name in ("world model", "flat")),
+            *(Run(name, seed) for seed in SEEDS for name in ("world model", "flat", "untrained")),
+            *(Run(name, seed) for seed in SEEDS for name in ("without curriculum", *ABLATIONS)),
         ]
 
     def run(self, run: Run, progress: Progress) -> Figures:
         """Train and measure one run."""
+        if run.name.startswith("rate "):
+            _, rate, name = run.name.split(maxsplit=2)
+            return _tried(name, float(rate), run.seed, progress)
         if run.name == "flat":
             return _flat(run.seed, progress)
         if run.name == "untrained":
@@ -85,15 +95,22 @@ class WorldModelRecipe:
         return report.tables(self.runs(), figures, _ideal())
 
 
-def _trained(config: Config, seed: int, progress: Progress, starts: Sequence[float] = STARTS) -> WorldModel:
+def _trained(
+    config: Config,
+    seed: int,
+    progress: Progress,
+    starts: Sequence[float] = STARTS,
+    rate: float = RATE,
+    updates: int = UPDATES,
+) -> WorldModel:
     seeded(seed)
     model = WorldModel(config)
 
     def loss(tokens: torch.Tensor, share: float) -> torch.Tensor:
         model.active = sum(share >= start for start in starts)
-        return total(model, tokens)[0]
+        return total(model, tokens)
 
-    fit(model, loss, seed, RATE, progress)
+    fit(model, loss, seed, rate, progress, updates)
     return model.eval().requires_grad_(False)
 
 
@@ -103,13 +120,14 @@ def fit(
     seed: int,
     rate: float,
     progress: Progress,
+    updates: int = UPDATES,
 ) -> None:
     """Adam on fresh text at every update; `loss` takes tokens int64 [batch, steps + 1] and the share of training done."""
     hierarchy = Hierarchy()
     descent = torch.optim.Adam(module.parameters(), lr=rate, betas=(0.9, 0.98))
     module.train()
-    for update in range(UPDATES):
-        share = update / UPDATES
+    for update in range(updates):
+        share = update / updates
         for group in descent.param_groups:
             group["lr"] = rate * min(1.0, (update + 1) / 40) * _cooling(share)
         texts, length = (BATCH, LONG) if update % 4 else (2 * BATCH, LONG // 2)
@@ -120,7 +138,7 @@ def fit(
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         descent.step()
         if update % 10 == 0:
-            progress(share, f"update {update} of {UPDATES}, loss {value.item():.3f}")
+            progress(share, f"update {update} of {updates}, loss {value.item():.3f}")
     progress(1.0, "measuring")
 
 
@@ -155,18 +173,29 @@ def _ideal() -> dict[str, Any]:
 
 
 def _flat(seed: int, progress: Progress) -> dict[str, Any]:
+    model = _fitted_flat(seed, FLAT_RATE, progress)
+    test = measures.held_out(Hierarchy())
+    return {"parameters": size_of(model), "perplexity": _perplexity(model, test.text.tokens)}
+
+
+def _fitted_flat(seed: int, rate: float, progress: Progress, updates: int = UPDATES) -> nn.Module:
     seeded(seed)
     model = flat_model(Config())
-    fit(model, lambda tokens, _: flat_loss(model, tokens), seed, FLAT_RATE, progress)
-    test = measures.held_out(Hierarchy())
-    with torch.no_grad():
-        logits = model.eval()(torch.as_tensor(test.text.tokens))
-    return {"parameters": size_of(model), "perplexity": measures.perplexity(logits, test.text.tokens)}
+    fit(model, lambda tokens, _: flat_loss(model, tokens), seed, rate, progress, updates)
+    return model.eval()
 
 
-def development(model: Callable[[torch.Tensor], torch.Tensor]) -> float:
-    """Perplexity of logits on the development text, which learning rates and loss weights were chosen on."""
-    tokens = sample(Hierarchy(), 128, 128, HELD_OUT).tokens
+def _tried(name: str, rate: float, seed: int, progress: Progress) -> dict[str, Any]:
+    """Perplexity on development text after a third of the updates."""
+    updates = UPDATES // 3
+    if name == "flat":
+        model = _fitted_flat(seed, rate, progress, updates)
+    else:
+        model = _trained(Config(), seed, progress, rate=rate, updates=updates)
+    return {"development": _perplexity(model, sample(Hierarchy(), 128, 128, HELD_OUT).tokens)}
+
+
+def _perplexity(model: nn.Module, tokens: np.ndarray) -> float:
     with torch.no_grad():
         return measures.perplexity(model(torch.as_tensor(tokens)), tokens)
 

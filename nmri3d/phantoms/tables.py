@@ -1,0 +1,26 @@
+"""Markdown tables of what studies measured.
+
+Convention. A cell is mean ± standard deviation (n - 1) over the seeds that are there, the value where there is one, and a dash
+where there is none. Values are as measured: a caller scales and names units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import mean, stdev
+
+NOTHING = "–"
+
+
+def spread(values: Sequence[float | None], form: str = ".3f") -> str:
+    """Mean and standard deviation of the values that are there, each formatted by `form`."""
+    found = [value for value in values if value is not None]
+    if not found:
+        return NOTHING
+    text = format(mean(found), form)
+    return f"{text} ± {format(stdev(found), form)}" if len(found) > 1 else text
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
