@@ -25,6 +25,8 @@ def write_pictures(calibration: Calibration, backend: Backend, folder: Path) -> 
     """`<phantom>-<check>.png` for each check that compared components; returns their paths."""
     paths = []
     with Brain(backend) as scores, Brain(backend) as truth:
+        _turn(scores, backend)
+        _turn(truth, backend)
         for result in calibration.results:
             shown = on_components(result, backend)
             if shown is not None:
@@ -36,19 +38,29 @@ def write_pictures(calibration: Calibration, backend: Backend, folder: Path) -> 
     return paths
 
 
+def _turn(brain: Brain, backend: Backend) -> None:
+    """Show all at once: both hemispheres flat, or the cerebellum and the hippocampi from below."""
+    if set(backend.structures) == {"cortex"}:
+        brain.show_form("flat")
+        brain.view("dorsal")
+    else:
+        brain.view("ventral")
+
+
 def on_components(result: Result, backend: Backend) -> tuple[Scan, Scan] | None:
     """Scores and truth of a check as scans [1, components], NaN where it compared nothing; None for what are no components."""
     measured, table = result.finding.measured, backend.components
     row_of = {name: row for row, name in enumerate(table.ids)}
-    values = np.full((2, len(table)), np.nan, np.float32)
+    scores, truth = np.full((2, len(table)), np.nan, np.float32)
     names = measured.candidates if measured.components is None else measured.components
     for name, score, true in reversed(list(zip(names, measured.scores, measured.truth, strict=True))):
         if name not in row_of:
             return None
-        values[:, row_of[name]] = score, true
+        scores[row_of[name]], truth[row_of[name]] = score, 1 if true else -1
     mode = result.check.scan if result.check.scan in ("T1", "T2", "DTI", "FLAIR") else "fMRI"
     provenance = Provenance(backend.info.model_id, backend.info.fingerprint, config={"check": result.check.name})
-    return tuple(
-        Scan(mode, row[None], units, table, (), provenance, signed=bool((row < 0).any()))
-        for row, units in zip(values, (f"score of {result.check.name!r}", "planted (1) or not (0)"), strict=True)
-    )  # type: ignore[return-value]
+
+    def painted(values: np.ndarray, units: str) -> Scan:
+        return Scan(mode, values[None], units, table, (), provenance, signed=bool((values < 0).any()))
+
+    return painted(scores, "score"), painted(truth, "planted (1), not planted (-1)")

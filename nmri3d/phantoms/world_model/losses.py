@@ -22,8 +22,8 @@ from nmri3d.phantoms.world_model.lexicon import WORDS
 from nmri3d.phantoms.world_model.model import Config, Trace, WorldModel
 
 
-def total(model: WorldModel, tokens: torch.Tensor) -> torch.Tensor:
-    """Weighted sum of all losses on tokens int64 [batch, steps + 1], a scalar."""
+def total(model: WorldModel, tokens: torch.Tensor, guidance: float = 1.0) -> torch.Tensor:
+    """Weighted sum of all losses on tokens int64 [batch, steps + 1], a scalar; `guidance` weighs all but the next word's."""
     config = model.config
     trace = model.unroll(tokens[:, :-1])
     bags = model.bags(trace)
@@ -37,10 +37,9 @@ def total(model: WorldModel, tokens: torch.Tensor) -> torch.Tensor:
         "contrastive": contrastive(config, trace),
         "depth_cost": depth_cost(trace),
     }
-    loss = sum(weight * level for weight, level in zip(config.level_weights, by_level, strict=False))
-    for name, value in parts.items():
-        loss = loss + getattr(config, name) * value
-    return torch.as_tensor(loss)
+    weighted = [weight * level for weight, level in zip(config.level_weights, by_level, strict=False)]
+    weighted += [getattr(config, name) * value for name, value in parts.items()]
+    return weighted[0] + guidance * sum(weighted[1:], weighted[0].new_zeros(()))
 
 
 def prediction(config: Config, trace: Trace, bags: list[torch.Tensor], tokens: torch.Tensor) -> list[torch.Tensor]:

@@ -50,6 +50,9 @@ ABLATIONS: Mapping[str, Config] = {
     "without contrastive": replace(Config(), contrastive=0.0),
     "without depth cost": replace(Config(), depth_cost=0.0),
 }
+GUIDED, GUIDED_FROM = 0.05, 0.6
+"""Weight of all losses but the next word's at the end, and the share of training after which they have it."""
+
 SEEDS = (0, 1, 2)
 
 
@@ -108,7 +111,7 @@ def _trained(
 
     def loss(tokens: torch.Tensor, share: float) -> torch.Tensor:
         model.active = sum(share >= start for start in starts)
-        return total(model, tokens)
+        return total(model, tokens, _guidance(share))
 
     fit(model, loss, seed, rate, progress, updates)
     return model.eval().requires_grad_(False)
@@ -140,6 +143,11 @@ def fit(
         if update % 10 == 0:
             progress(share, f"update {update} of {updates}, loss {value.item():.3f}")
     progress(1.0, "measuring")
+
+
+def _guidance(share: float) -> float:
+    """1 at the start, straight down to GUIDED at GUIDED_FROM: the last part of training is for the next word."""
+    return max(GUIDED, 1.0 - (1.0 - GUIDED) * share / GUIDED_FROM)
 
 
 def _cooling(share: float) -> float:
