@@ -23,20 +23,24 @@ NameArgument = Annotated[str, typer.Argument(help="sprout, biohama, world-model,
 
 @phantom.command("list")
 def list_phantoms(json_output: JsonOption = False) -> None:
-    """Name the phantoms, with what their trainers measured."""
+    """Name the phantoms: what they are, and what was shipped of them. With --json all that their trainers measured."""
+    from nmri3d.phantoms.calibrating import kept_nulls
     from nmri3d.phantoms.registry import PHANTOMS, folder_of
+    from nmri3d.phantoms.training import STUDY
 
-    found = {}
-    for name in PHANTOMS:
-        path = folder_of(name) / "metrics.json"
-        found[name] = json.loads(path.read_text())["figures"] if path.is_file() else None
+    metrics = {name: folder_of(name) / "metrics.json" for name in PHANTOMS}
+    found = {
+        name: json.loads(path.read_text())["figures"] if path.is_file() else None for name, path in metrics.items()
+    }
     if json_output:
         print(json.dumps(found, indent=2))
         return
-    for name, figures in found.items():
-        print(f"phantom:{name}")
-        for key, value in (figures or {"weights": "not trained yet"}).items():
-            print(f"    {key:<44} {value}")
+    for name, metrics in found.items():
+        study, nulls = folder_of(name) / STUDY, kept_nulls(name)
+        shipped = [f"{metrics['parameters']:,} parameters"] if metrics else ["not trained yet"]
+        shipped += [f"a study of {len(json.loads(study.read_text()))} runs"] if study.is_file() else []
+        shipped += [f"{len(nulls.largest)} null networks"] if nulls else []
+        print(f"phantom:{name:<12} {PHANTOMS[name].about}\n{'':<20} {', '.join(shipped)}")
 
 
 @phantom.command()
@@ -152,4 +156,6 @@ def calibrate(
 
 
 def _listed(figures: object) -> str:
-    return "\n".join(f"{key:<48} {value}" for key, value in dict(figures).items())  # type: ignore[call-overload]
+    import yaml  # type: ignore[import-untyped]
+
+    return str(yaml.safe_dump(dict(figures), sort_keys=False, default_flow_style=None, width=110))  # type: ignore[call-overload]

@@ -133,7 +133,10 @@ def keep(name: str, phantom: Phantom, figures: Figures, folder: Path | None = No
     folder = folder_of(name) if folder is None else folder
     with written_whole(folder / "weights.safetensors") as file:
         file.write(save({key: value.contiguous() for key, value in phantom.state_dict().items()}))
-    write_figures(folder / "metrics.json", {"settings": phantom.settings(), "figures": dict(figures)})
+    count = sum(parameter.numel() for parameter in phantom.parameters())
+    write_figures(
+        folder / "metrics.json", {"settings": phantom.settings(), "parameters": count, "figures": dict(figures)}
+    )
     return folder
 
 

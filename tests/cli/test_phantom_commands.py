@@ -12,7 +12,7 @@ import nmri3d.models
 from nmri3d.cli import main
 from nmri3d.models.residual_backend import refusal
 from nmri3d.perturbation import Edit
-from nmri3d.phantoms.registry import PHANTOMS, shipped_names
+from nmri3d.phantoms.registry import PHANTOMS, shipped, shipped_names
 from tests.phantoms.tiny import tiny_phantom
 
 PROMPT = "a b c"
@@ -142,3 +142,28 @@ def test_settings_that_do_not_fit_are_refused_before_training(run, monkeypatch, 
     assert out == ""
     assert says in " ".join(err.split())
     assert not (tmp_path / "phantoms").exists()
+
+
+def test_the_list_says_what_was_shipped_of_each(run):
+    code, out, _ = run("phantom", "list", "--json")
+    assert code == 0
+    metrics = json.loads(out)
+    assert set(metrics) == set(PHANTOMS)
+    _, out, _ = run("phantom", "list")
+    for name in shipped_names():
+        count = sum(parameter.numel() for parameter in shipped(name).parameters())
+        assert metrics[name]["parameters"] == count
+        assert f"{count:,} parameters" in out
+
+
+def test_tables_of_a_study_are_printed_or_told_to_be_missing(run, tmp_path, monkeypatch):
+    from nmri3d.phantoms import registry
+
+    monkeypatch.setattr(registry, "folder_of", lambda name: tmp_path)
+    code, out, err = run("phantom", "figures", "induction")
+    assert code != 0
+    assert "nmri3d phantom train induction --study" in " ".join(err.split())
+    (tmp_path / "study.json").write_text("{}")
+    code, out, _ = run("phantom", "figures", "induction")
+    assert code == 0
+    assert "fixed lag" in out  # missing, and said so
