@@ -28,10 +28,8 @@ def list_phantoms(json_output: JsonOption = False) -> None:
     from nmri3d.phantoms.registry import PHANTOMS, folder_of
     from nmri3d.phantoms.training import STUDY
 
-    metrics = {name: folder_of(name) / "metrics.json" for name in PHANTOMS}
-    found = {
-        name: json.loads(path.read_text())["figures"] if path.is_file() else None for name, path in metrics.items()
-    }
+    paths = {name: folder_of(name) / "metrics.json" for name in PHANTOMS}
+    found = {name: json.loads(path.read_text()) if path.is_file() else None for name, path in paths.items()}
     if json_output:
         print(json.dumps(found, indent=2))
         return
