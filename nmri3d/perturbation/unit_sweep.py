@@ -128,6 +128,6 @@ def unit_sweep_values(
             raise Cancelled(f"The run of about {seconds:.0f} s was not started.")
     values = np.full(len(model.components), np.nan, dtype=np.float32)
     values[rows] = 0.0  # an activation that equals its replacement changes nothing
-    found = metric.of(model.run_each(stimulus, replacements, progress)).double()
-    values[[each.row for each in replacements]] = (found - metric.of(activity.outputs).double()).cpu().numpy()
+    found = metric.of(model.run_each(stimulus, replacements, progress)).cpu().double()  # MPS has no float64
+    values[[each.row for each in replacements]] = (found - metric.of(activity.outputs).cpu().double()).numpy()
     return values

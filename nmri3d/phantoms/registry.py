@@ -99,6 +99,7 @@ def shipped(name: str) -> Phantom:
 
     Raises ModelNotFoundError for a name that is none or has no weights, ModelFormatError for weights of another version.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     folder = folder_of(name)
@@ -109,10 +110,10 @@ def shipped(name: str) -> Phantom:
     try:
         phantom = untrained(name, json.loads((folder / "metrics.json").read_text())["settings"])
         phantom.load_state_dict(load_file(folder / "weights.safetensors"))
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, KeyError, OSError, ValueError, SafetensorError) as error:
         raise ModelFormatError(
-            f"the weights in {folder} belong to another version of phantom {name!r}; train it again with: nmri3d phantom train "
-            f"{name}"
+            f"the weights in {folder} are damaged or belong to another version of phantom {name!r}; train it again with: "
+            f"nmri3d phantom train {name}"
         ) from error
     return phantom.eval().requires_grad_(False)
 

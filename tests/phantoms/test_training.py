@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from nmri3d.errors import Cancelled, ModelNotFoundError
+from nmri3d.errors import Cancelled, ModelFormatError, ModelNotFoundError
 from nmri3d.models.backend import Progress
+from nmri3d.phantoms import registry
 from nmri3d.phantoms.registry import PHANTOMS, folder_of, recipe_of, shipped
 from nmri3d.phantoms.training import STUDY, Figures, Run, study, tables_of, write_figures
 
@@ -72,3 +73,20 @@ def test_a_name_that_is_none_is_refused_with_those_that_are() -> None:
         with pytest.raises(ModelNotFoundError, match=r"no phantom 'sprot'; choose one of sprout, biohama"):
             ask("sprot")
     assert list(PHANTOMS) == ["sprout", "biohama", "world-model", "cerebellum", "induction"]
+
+
+@pytest.mark.parametrize("damage", [None, "", "{", "{}", '{"settings": {"no_such": 1}}'])
+def test_damaged_weights_are_told_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str | None
+) -> None:
+    kept = folder_of("induction")
+    (tmp_path / "weights.safetensors").write_bytes((kept / "weights.safetensors").read_bytes())
+    if damage is not None:
+        (tmp_path / "metrics.json").write_text(damage)
+    monkeypatch.setattr(registry, "folder_of", lambda name: tmp_path)
+    with pytest.raises(ModelFormatError, match="nmri3d phantom train induction"):
+        shipped("induction")
+    (tmp_path / "metrics.json").write_bytes((kept / "metrics.json").read_bytes())
+    (tmp_path / "weights.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(ModelFormatError, match="nmri3d phantom train induction"):
+        shipped("induction")
