@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from nmri3d import Edit, perturb, scan
 from nmri3d.errors import InputError
 from nmri3d.phantoms.backend import PhantomBackend
-from nmri3d.phantoms.biohama import fewshot, growth
+from nmri3d.phantoms.biohama import fewshot, growth, training
 from nmri3d.phantoms.biohama.attention import HierarchicalAttention, Past
 from nmri3d.phantoms.biohama.baselines import BASELINES, count, matched
 from nmri3d.phantoms.biohama.fitting import Clipping, Plan, TrainingSet, fit, loss_of
 from nmri3d.phantoms.biohama.memory import AdaptiveWorkingMemory
 from nmri3d.phantoms.biohama.model import BioHama, Config
 from nmri3d.phantoms.biohama.plasticity import Hebbian
-from nmri3d.phantoms.biohama.routing import AdaptiveRouter
+from nmri3d.phantoms.biohama.routing import AdaptiveRouter, Router
 from nmri3d.phantoms.biohama.training import ABLATIONS
 from nmri3d.phantoms.training import seeded
 
@@ -102,6 +103,27 @@ def test_the_router_lets_exactly_two_modules_through(network):
     torch.testing.assert_close(gates.sum(), torch.tensor(1.0))
 
 
+def test_the_router_lets_no_more_through_where_modules_are_equal():
+    router = Router(4, 5, 2, routed=True)
+    torch.nn.init.zeros_(router.out.weight)
+    torch.nn.init.zeros_(router.out.bias)
+    gates, probabilities = router(torch.randn(3, 4), torch.randn(3, 4))
+    torch.testing.assert_close(probabilities, torch.full((3, 5), 0.2))
+    assert (gates == 0.5).sum(dim=1).tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("routed", [True, False])
+def test_an_edit_of_a_gate_changes_the_answer(routed):
+    seeded(3)
+    backend = PhantomBackend(BioHama(Config(routed=routed)).eval())
+    text = "put c a, reverse, turn"
+    gates = scan(backend, "fMRI", text).values[-1, backend.components.rows(kind="gate")]
+    if not routed:
+        np.testing.assert_allclose(gates, 1 / 12, rtol=1e-6)
+    found = perturb(backend, text, Edit(f"gate.3.{int(gates.argmax())}", "zero"))
+    assert found.logit_after != pytest.approx(found.logit_before, abs=1e-5)
+
+
 # -- its mechanisms ------------------------------------------------------------------------------------------------------
 
 
@@ -117,6 +139,28 @@ def test_free_slots_are_handed_out_in_order_and_then_the_least_important():
     least = memory.allocate(step, torch.tensor([[1.0, 1.0, 0.8, 1.0]]))[0]
     assert least.argmax() == 2
     assert least[2] > 3 * least[0]
+
+
+@pytest.mark.parametrize("usage", [1.0, 0.8, 0.0])
+def test_a_sharp_allocation_stays_finite_and_sums_to_one(usage):
+    memory = AdaptiveWorkingMemory(5, 8, 0)
+    with torch.no_grad():
+        memory.choosing.fill_(6.0)
+    full = torch.full((1, 5), usage, requires_grad=True)
+    chosen = memory.allocate(torch.zeros(1, 8), full)
+    assert chosen.sum().item() == pytest.approx(1.0)
+    chosen[0, 1].backward()
+    assert full.grad.isfinite().all()
+    assert memory.choosing.grad.isfinite()
+
+
+def test_training_that_diverges_is_said_to():
+    random, _ = seeded(0)
+    network = BioHama(Config(width=8, hidden=8, bindings=4, modules=3))
+    with torch.no_grad():
+        network.readout.out.bias.fill_(torch.nan)
+    with pytest.raises(InputError, match="diverged at update 0 of 3"):
+        fit(network, Plan(updates=3, programs=12, drawn=20), random, lambda share, what: None)
 
 
 def test_an_unimportant_write_takes_no_slot():
@@ -197,7 +241,7 @@ def test_global_attention_keeps_the_best_keys_and_local_attention_the_last():
 
 def test_the_adaptive_router_weighs_what_it_tried_and_goes_downhill_from_there():
     seeded(0)
-    router = AdaptiveRouter(4, 3, 2)
+    router = AdaptiveRouter(4, 3, 2, routed=True)
     known, target = torch.randn(5, 4), torch.tensor([1.0, -2.0, 0.5, 0.0])
 
     def losses(vectors: torch.Tensor) -> torch.Tensor:
@@ -239,6 +283,42 @@ def test_few_shot_losses_are_those_of_each_vector_alone(network):
             torch.testing.assert_close(together[number], alone)
 
 
+def test_the_new_operation_takes_the_place_of_shift_and_means_the_opposite_symbol():
+    data = fewshot.episode(fewshot.NEW, 20, "in-dist", np.random.default_rng(0))
+    for operations, symbols, answers in zip(data.operations, data.symbols, data.answers, strict=True):
+        words = [fewshot.OPERATIONS[operation] for operation in operations]
+        assert "shift" not in words
+        assert "zig" in words
+        listed: list[int] = []
+        for word, symbol, answer in zip(words, symbols, answers, strict=True):
+            match word:
+                case "put":
+                    listed.append(symbol)
+                case "zig":
+                    listed = [9 - each for each in listed]
+                case "reverse":
+                    listed = listed[::-1]
+                case "turn":
+                    listed = [*listed[1:], listed[0]]
+                case "swap":
+                    listed[:2] = listed[1::-1]
+            assert answer == (listed[0] if word not in ("put", "wait") else -1)
+
+
+def test_the_best_known_word_is_the_one_of_least_loss_and_may_be_left_out(network):
+    data = fewshot.episode("back", 5, "training", np.random.default_rng(2))
+    losses = {}
+    with torch.no_grad():
+        for name in ("reverse", "turn", "swap", "shift", "hop", "back"):
+            vector = network.words[None, fewshot.OPERATIONS.index(name)]
+            losses[name] = fewshot._losses(fewshot.logits_with(network, data, vector), data).item()
+    ranked = sorted(losses, key=losses.__getitem__)
+    for without, expected in ((None, ranked[0]), (ranked[0], ranked[1]), (ranked[1], ranked[0])):
+        found = fewshot.best_known(network, data, without)
+        assert torch.equal(found, network.words[fewshot.OPERATIONS.index(expected)])
+    assert not torch.allclose(fewshot.adapt(network, data), fewshot.adapt(network, data, without=ranked[0]))
+
+
 # -- modules that come and go --------------------------------------------------------------------------------------------
 
 
@@ -254,13 +334,40 @@ def test_adding_and_removing_a_module_leaves_the_given_network_as_it_is(network)
     assert grown.config.modules == 13
     assert sum(part.kind == "module" for part in grown.parts) == 13
     back = growth.without_module(grown, 12)
-    assert all(torch.equal(before[name], value) for name, value in back.state_dict().items() if "listens" not in name)
+    halved = ("messages.listens", "router.out.bias")
+    assert all(torch.equal(before[name], value) for name, value in back.state_dict().items() if name not in halved)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     with pytest.raises(InputError, match="active"):
         growth.without_module(BioHama(Config(modules=2)), 0)
 
 
+def test_a_copy_halves_what_its_source_was_given_and_takes_nothing_from_the_others(network):
+    grown = growth.with_module(network, source=2)
+    step, context = torch.randn(2, 6, 32)
+    with torch.no_grad():
+        before, after = network.router(step, context)[1], grown.router(step, context)[1]
+        torch.testing.assert_close(after[:, [2, 12]], before[:, [2, 2]] / 2)
+        others = [module for module in range(12) if module != 2]
+        torch.testing.assert_close(after[:, others], before[:, others])
+        nodes = torch.randn(6, 12, 32)
+        heard = grown.messages(nodes[:, [*range(12), 2]])
+        torch.testing.assert_close(heard[:, :12], network.messages(nodes), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(heard[:, 12], heard[:, 2])
+
+
+def test_a_changed_network_claims_no_answer_key(network):
+    network.lesions.fill_(1.0)
+    network.own.fill_(1.0)
+    assert network.answer_key()
+    for changed in (growth.with_module(network, 2), growth.without_module(network, 3)):
+        assert changed.answer_key() == ()
+    growth.specialize(network, 0, "shift", 1, np.random.default_rng(0), lambda share, what: None)
+    assert network.answer_key() == ()
+
+
 def test_specializing_changes_one_module_its_gate_and_the_word(network):
+    with torch.no_grad():
+        network.router.out.bias[2] += 5  # so that the router opens it, and its copy
     grown = growth.with_module(network, source=2)
     before = {name: value.clone() for name, value in grown.state_dict().items()}
     growth.specialize(grown, 12, "shift", 3, np.random.default_rng(0), lambda share, what: None)
@@ -365,6 +472,30 @@ def test_a_configuration_that_cannot_be_is_refused_in_words(tmp_path, text, says
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(InputError, match=says):
         Config.from_yaml(tmp_path / "config.yaml")
+
+
+def test_the_recipe_ships_the_configuration_of_a_file(tmp_path, monkeypatch):
+    seen = []
+
+    def stopped(config, *others):
+        seen.append(config)
+        raise InterruptedError
+
+    monkeypatch.setattr(training, "_trained", stopped)
+    config = Config(modules=5, hebbian=False)
+    config.to_yaml(tmp_path / "config.yaml")
+    for recipe in (training.RECIPE.configured(tmp_path / "config.yaml"), training.RECIPE):
+        with pytest.raises(InterruptedError):
+            recipe.ship(0, lambda share, what: None)
+    assert seen == [config, Config()]
+
+
+def test_no_module_is_removed_where_all_must_be_active(monkeypatch):
+    monkeypatch.setattr(growth, "specialize", lambda *others: None)
+    network = BioHama(Config(width=8, hidden=8, bindings=4, modules=2)).eval()
+    found = training._growth(network, np.zeros((9, 2)), 0, lambda share, what: None)
+    assert found["in-dist without it"] is None
+    assert found["known composition before"] is not None
 
 
 def test_an_unknown_mode_is_refused_and_a_new_one_can_be_added(network):

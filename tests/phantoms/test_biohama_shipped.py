@@ -10,8 +10,11 @@ import pytest
 from nmri3d.phantoms.biohama import calibration
 from nmri3d.phantoms.biohama.calibration import checks
 from nmri3d.phantoms.biohama.fitting import figures_of
+from nmri3d.phantoms.biohama.growth import with_module
+from nmri3d.phantoms.biohama.language import read, rule_of
 from nmri3d.phantoms.biohama.model import BioHama
-from nmri3d.phantoms.biohama.truth import NEEDED, RULES, measure
+from nmri3d.phantoms.biohama.tasks import belongs
+from nmri3d.phantoms.biohama.truth import NEEDED, RULES, measure, measured_on
 from nmri3d.phantoms.calibration import SIGNIFICANT, judge
 from nmri3d.phantoms.registry import folder_of, load_phantom, shipped
 
@@ -27,10 +30,11 @@ def figures() -> dict:
 
 
 def test_the_figures_are_those_of_the_weights(network, figures):
-    found = figures_of(network, 100, ("in-dist", "longer", "combinations"))
+    found = figures_of(network, splits=("in-dist", "longer", "combinations"))  # the same programs, so the same figures
     for split, row in found.items():
-        for family, value in row.items():
-            assert value == pytest.approx(figures["accuracy"][split][family], abs=0.15 if family != "mean" else 0.09)
+        assert row == pytest.approx(
+            figures["accuracy"][split], abs=0.005
+        )  # five of 1,000, for another machine's rounding
 
 
 def test_the_figures_reach_what_the_issue_asks(figures):
@@ -44,7 +48,9 @@ def test_the_answer_key_holds_on_other_programs(network):
     lesions, own = measure(network, n=80, seed=5)
     ids = {f"module.4.{i}": i for i in range(network.config.modules)}
     truths = network.answer_key()
-    assert sum(truth.name.startswith("module of") for truth in truths) >= 7
+    assert (
+        sum(truth.name.startswith("module of") for truth in truths) >= 4
+    )  # fewer would leave the checks without power
     for truth in truths:
         modules = [ids[name] for name in truth.components if name in ids]
         rule = RULES.index(truth.name.split(" ", 2 if truth.name.startswith("module of") else 3)[-1])
@@ -54,6 +60,23 @@ def test_the_answer_key_holds_on_other_programs(network):
             others = np.setdiff1d(np.arange(network.config.modules), modules)
             assert lesions[rule, modules].min() > NEEDED - 0.15
             assert lesions[rule, others].max(initial=0) < NEEDED + 0.15
+
+
+def test_a_module_more_leaves_the_answers_nearly_as_they_were(network):
+    source = int(network.own[RULES.index("shift")].argmax())
+    grown = figures_of(with_module(network, source), 300, ("in-dist",))["in-dist"]["mean"]
+    assert grown > figures_of(network, 300, ("in-dist",))["in-dist"]["mean"] - 0.03
+
+
+def test_programs_that_are_scanned_are_held_out_and_not_those_of_the_key():
+    key = [program for drawn in measured_on().values() for program in drawn]
+    for rule in RULES:
+        texts = calibration._programs(rule, 12)
+        assert len(set(texts)) == 12
+        for program in map(read, texts):
+            assert rule_of(program)[-1] == rule
+            assert belongs(program, "in-dist")
+            assert not any(other[: len(program)] == program for other in key)
 
 
 def test_scans_find_what_is_planted(monkeypatch):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
+
 from nmri3d.phantoms.biohama.tasks import FAMILIES
-from nmri3d.phantoms.biohama.training import ABLATIONS, RECIPE, SEEDS
-from nmri3d.phantoms.training import Run
+from nmri3d.phantoms.biohama.training import ABLATIONS, RATES, RATES_TRIED, RECIPE, SEEDS
+from nmri3d.phantoms.registry import folder_of
+from nmri3d.phantoms.training import STUDY, Run
 
 
 def figures(value: float, **others: float) -> dict:
@@ -14,8 +19,11 @@ def figures(value: float, **others: float) -> dict:
         "parameters": 1000,
         "accuracy": {split: row | {name: others.get(name, value) for name in FAMILIES} for split in splits},
         "training": {"cpu_seconds": 12.3},
-        "few_shot": {"turn": {"0": 0.1, "8": value}},
-        "growth": {"unknown operation before": 0.0, "unknown operation after": value, "least needed module": 3},
+        "few_shot": {
+            "turn": {"adapted": {"0": 0.1, "8": value}, "best known": {"0": 0.1, "8": 0.3}},
+            "mirror": {"adapted": {"0": 0.0, "8": 0.2}},
+        },
+        "growth": {"new operation before": 0.0, "new operation after": value, "least needed module": 3},
     }
 
 
@@ -57,6 +65,28 @@ def test_an_ablation_within_the_spread_of_the_seeds_is_not_said_to_contribute():
     assert row_of(text, "without router")[-1] == "yes"
     assert row_of(text, "without router")[5] == "+25.0"
     assert row_of(text, "without STDP")[-1] == "not shown"
+
+
+def test_few_shot_stands_beside_picking_the_best_known_word():
+    text = RECIPE.summary({Run("biohama", 0): figures(0.96), Run("biohama", 1): figures(0.90)})
+    assert row_of(text, "turn", "tuned on it", "adapted")[-1] == "93.0 [90.0, 96.0]"
+    assert row_of(text, "turn", "tuned on it", "best known")[-1] == "30.0 [30.0, 30.0]"
+    assert row_of(text, "mirror", "new", "adapted")[-1] == "20.0 [20.0, 20.0]"
+
+
+def test_the_comparison_says_what_was_tuned_for_whom():
+    text = RECIPE.summary({Run("gru", 0): figures(0.5)})
+    assert "No other tuning was equal" in text.split("### Task by task")[0]
+
+
+@pytest.mark.skipif(not (folder_of("biohama") / STUDY).is_file(), reason="no study is shipped with it yet")
+def test_the_rates_are_those_that_the_study_found_best():
+    kept = json.loads((folder_of("biohama") / STUDY).read_text())
+    for name, rate in RATES.items():
+        found = {
+            tried: kept[Run(f"rate {tried} {name}", 100).key]["accuracy"]["validation"]["mean"] for tried in RATES_TRIED
+        }
+        assert max(found, key=found.__getitem__) == rate
 
 
 def test_nothing_measured_is_said_to_be_missing():

@@ -30,7 +30,7 @@ def parts_of(config: Config) -> Sequence[Part]:
         Part("fusion", 1, 0, "attention.hook_fused"),
         Part("hebbian", 2, 0, "hebbian.hook_retrieved", structure="hippocampus"),
         Part("router", 3, 0, "router.hook_hidden"),
-        *(Part("gate", 3, i, "router.hook_gates", column=i, scalar=True) for i in range(config.modules)),
+        *(Part("gate", 3, i, "router.hook_gates", column=i, scalar=True, rate=True) for i in range(config.modules)),
         *(Part("module", 4, i, "pool.hook_out", column=i) for i in range(config.modules)),
         *(Part("message", 5, i, f"messages.hooks.{i}") for i in range(config.hops)),
         Part("memory", 6, 0, "memory.hook_write"),

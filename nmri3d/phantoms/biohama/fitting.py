@@ -23,6 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nmri3d.errors import InputError
 from nmri3d.models.backend import Progress
 from nmri3d.phantoms.biohama.language import OPERATIONS
 from nmri3d.phantoms.biohama.model import BioHama
@@ -48,8 +49,8 @@ lie on top of each other can be told apart for a few steps, but not for many."""
 DECIDING_FROM, DECIDING_TO = 0.15, 0.6
 
 COMMITTED = 0.1
-"""Share of training after which H(module | operation) has its full weight: a router that commits at once sends operations that need
-different wirings to one module, and stays there (seen in a first run)."""
+"""Share of training after which H(module | operation) has its full weight: a router that commits at once sends operations
+that need different wirings to one module, and stays there (seen in a first run)."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,10 @@ class Clipping:
 
 
 def fit(network: nn.Module, plan: Plan, random: np.random.Generator, progress: Progress) -> dict[str, float]:
-    """Train a network in place; returns CPU seconds, final loss, largest gradient norm's share and loss spikes."""
+    """Train a network in place; returns updates, rate, CPU seconds, final loss (running mean), share of gradients cut.
+
+    Raises InputError where the loss is no longer finite.
+    """
     started = time.process_time()
     data = TrainingSet(plan.drawn, random)
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=1e-3, betas=(0.9, 0.98))
@@ -127,6 +131,8 @@ def fit(network: nn.Module, plan: Plan, random: np.random.Generator, progress: P
         grown = min(1.0, START + (1 - START) * share / plan.curriculum) if plan.curriculum else 1.0
         drawn = data.draw(plan.programs, grown)
         loss = loss_of(network, drawn, min(1.0, share / COMMITTED), _grown(share, DECIDING_FROM, DECIDING_TO))
+        if not math.isfinite(loss.item()):
+            raise InputError(f"training diverged at update {update} of {plan.updates}; take a lower rate than {plan.rate}")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         cut += clip()
@@ -145,7 +151,7 @@ def fit(network: nn.Module, plan: Plan, random: np.random.Generator, progress: P
 
 
 def loss_of(network: nn.Module, data: Batch, commitment: float = 1.0, decision: float = 1.0) -> torch.Tensor:
-    """The training loss of a batch, a scalar; `commitment` and `decision` (0 to 1) weigh H(module | operation) and the addresses."""
+    """The training loss of a batch, a scalar; `commitment` and `decision`, 0 to 1, weigh doubt and undecided addresses."""
     operations, symbols = torch.from_numpy(data.operations), torch.from_numpy(data.symbols)
     answers = torch.from_numpy(data.answers)
     working = operations != OPERATIONS.index("wait")

@@ -1,7 +1,11 @@
-"""Modules that come, go and specialize: each function returns a new network and leaves the given one as it is.
+"""Modules that come and go, in a new network that leaves the given one as it is, and modules that specialize, in place.
 
 Convention. A network of other modules is the old one with its modules listed anew: `[0, 1, 2, 2]` doubles the last of three. So
 adding is copying (with a little noise, so that the copy can go its own way), removing is leaving out, and order means nothing.
+A copy shares its source's place: what the router gave the source, and how much others listen to it, is halved between the two.
+What changes is the cut: where source and copy are both among the `active` modules, there is no room for the next one. A changed
+network has no answer key until what `truth.measure` finds in it is put there.
+
 Specializing trains one module, its gate and the word "zig" (which starts as a known word) on programs in which "zig" is an
 operation that no module can do, mixed with known programs, so that the gate learns to stay shut there; all else is frozen.
 
@@ -10,6 +14,7 @@ Left out: when to add or remove (that is the experimenter's decision).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,10 +23,10 @@ import torch
 
 from nmri3d.errors import InputError
 from nmri3d.models.backend import Progress
+from nmri3d.phantoms.biohama.fewshot import NEW, episode
 from nmri3d.phantoms.biohama.fitting import TrainingSet, loss_of
 from nmri3d.phantoms.biohama.language import OPERATIONS
 from nmri3d.phantoms.biohama.model import BioHama
-from nmri3d.phantoms.biohama.tasks import Batch, Split, batch, programs
 
 _ZIG = OPERATIONS.index("zig")
 _COPY_NOISE = 0.02
@@ -34,6 +39,9 @@ def with_module(network: BioHama, source: int, seed: int = 0) -> BioHama:
     with torch.no_grad():
         for parameter in grown.pool.parameters():
             parameter[-1] += _COPY_NOISE * torch.randn(parameter[-1].shape, generator=noise)
+        for twins in (source, -1):
+            grown.router.out.bias[twins] -= math.log(2)
+            grown.messages.listens[:, :, twins] -= math.log(2)
     return grown
 
 
@@ -42,19 +50,6 @@ def without_module(network: BioHama, module: int) -> BioHama:
     if network.config.modules == network.config.active:
         raise InputError(f"BioHama lets {network.config.active} modules through and has no more; lower `active` first")
     return _listed(network, [other for other in range(network.config.modules) if other != module])
-
-
-def unknown_operation(n: int, split: Split, random: np.random.Generator) -> Batch:
-    """Programs in which "zig" replaces "shift" and means: every symbol becomes its opposite."""
-    found: list[tuple] = []
-    while len(found) < n:
-        drawn = programs("composition", split, n, random)
-        found += [
-            tuple(("zig", None) if step[0] == "shift" else step for step in program)
-            for program in drawn
-            if ("shift", None) in program
-        ]
-    return batch(found[:n], zig="mirror")
 
 
 def specialize(
@@ -66,7 +61,7 @@ def specialize(
     progress: Progress,
     rate: float = 5e-3,
 ) -> None:
-    """Train one module, its gate and the word "zig" on the unknown operation, in place; all else stays as it is.
+    """Train one module, its gate and the word "zig" on an operation that is new, in place; all else stays as it is.
 
     like   the known operation as which the word starts
     """
@@ -75,7 +70,7 @@ def specialize(
     with torch.no_grad():
         word[_ZIG] = word[OPERATIONS.index(like)]
     known = TrainingSet(1_000, random)
-    new = unknown_operation(2_000, "training", random)
+    new = episode(NEW, 2_000, "training", random)
     kept = [parameter.detach().clone() for parameter in (*own, word)]
     optimizer = torch.optim.Adam([*own, word], lr=rate)
     for update in range(updates):
@@ -95,6 +90,7 @@ def specialize(
         for parameter, before in zip((*own, word), kept, strict=True):
             others = torch.arange(len(parameter)) != (_ZIG if parameter is word else module)
             parameter[others] = before[others]
+        _forget_key(network)
 
 
 def _listed(network: BioHama, order: Sequence[int]) -> BioHama:
@@ -108,4 +104,10 @@ def _listed(network: BioHama, order: Sequence[int]) -> BioHama:
         elif name in ("lesions", "own"):
             state[name] = value[:, list(order)]
     changed.load_state_dict(state)
+    _forget_key(changed)
     return changed.eval()
+
+
+def _forget_key(network: BioHama) -> None:
+    network.lesions.zero_()
+    network.own.zero_()

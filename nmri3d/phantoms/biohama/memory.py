@@ -96,8 +96,8 @@ class AdaptiveWorkingMemory(WorkingMemory):
         before = torch.cat([torch.ones_like(full[:, :1]), full[:, :-1]], dim=1)
         evicted = (-_EVICTION * usage).softmax(dim=1)
         wanted = (1 - usage) * before + full[:, -1:] * evicted
-        chosen = wanted.clamp(min=1e-6) ** torch.exp(self.choosing)
-        return chosen / chosen.sum(dim=1, keepdim=True)
+        # the power, made to sum to 1, by way of logarithms: itself it is 0 for every slot once it is large
+        return (torch.exp(self.choosing) * wanted.clamp(min=1e-6).log()).softmax(dim=1)
 
     def _used(self, usage: torch.Tensor, strength: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
         return usage + (1 - usage) * torch.sigmoid(self.importance(step)) * strength

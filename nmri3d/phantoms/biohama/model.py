@@ -86,7 +86,7 @@ class BioHama(Phantom):
         steps = SequenceMode(len(OPERATIONS), 1 + len(SYMBOLS), c.width, OPERATIONS.index("zig"))
         self.encoder = MultiModalEncoder({"sequence": steps})
         self.attention = HierarchicalAttention(c.width, c.window, c.sparse, c.levels)
-        self.router = AdaptiveRouter(c.width, c.modules, c.active)
+        self.router = AdaptiveRouter(c.width, c.modules, c.active, routed=c.routed)
         self.hebbian = Hebbian(
             c.width, c.slots, c.bindings, enabled=c.hebbian, stdp=c.stdp, consolidation=c.consolidation
         )
@@ -121,8 +121,6 @@ class BioHama(Phantom):
             retrieved = self.hebbian.retrieve(slots, said, synapses)
             synapses = self.hebbian.learn(step, synapses)
             gates, probabilities = self.router(step, context)
-            if not self.config.routed:
-                gates = torch.full_like(gates, 1 / gates.shape[1])
             proposed = self.pool(slots, torch.cat([step, retrieved], dim=1), self.memory.allocate(step, usage))
             nodes = self.messages(proposed.says + states)
             states = self.messages.settle(states, nodes, gates)

@@ -1,4 +1,4 @@
-"""The modules: each proposes a change of working memory and says something; and modules that come, go and specialize.
+"""The modules: each proposes a change of working memory and says something.
 
 Convention. Every module has its own weights of the same shape, kept in one tensor with the modules as first axis. At each step
 each module proposes; the router's gates decide what counts. A proposal is
@@ -13,9 +13,8 @@ Modules do not see what attention found: that steers the router. So what is answ
 working when programs get longer; a network that could answer from attention did, and its lists were never moved.
 
 A module's activation is its change of all slots and what it says, before the gates: [batch, modules, slots * width + width].
-`with_module`, `without_module` and `specialize` change which modules there are; they return a new network.
 
-Left out: modules of different shapes.
+Left out: modules of different shapes; modules that come, go and specialize (`growth`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The router, which lets a few modules through at each step, and the adaptive one, which learns from a support set.
 
 Convention. Gates are a softmax over the modules, of which the `active` largest are kept and made to sum to 1; the others are
-exactly 0. The probabilities before that are what the training's mutual-information term is about.
+exactly 0. The probabilities before that are what the training's mutual-information term is about. Without routing all gates are
+equal.
 
 How a step is routed, and how the module that it is sent to is steered, follows from the vector of its operation. The adaptive
 router finds that vector, as fast weights, for an operation that it does not know, from a support set of programs and answers;
@@ -29,9 +30,9 @@ from transformer_lens.hook_points import HookPoint
 class Router(nn.Module):
     """From the present step and its context to gates; `hook_hidden` [batch, width], `hook_gates` [batch, modules]."""
 
-    def __init__(self, width: int, modules: int, active: int) -> None:
+    def __init__(self, width: int, modules: int, active: int, *, routed: bool) -> None:
         super().__init__()
-        self.active = active
+        self.active, self.routed = active, routed
         self.hidden = nn.Linear(2 * width, width)
         self.out = nn.Linear(width, modules)
         self.hook_hidden = HookPoint()
@@ -41,9 +42,12 @@ class Router(nn.Module):
         """Gates and the probabilities that they were cut from, each [batch, modules]."""
         hidden = self.hook_hidden(torch.relu(self.hidden(torch.cat([step, context], dim=1))))
         probabilities = self.out(hidden).softmax(dim=1)
-        least = probabilities.topk(self.active, dim=1).values[:, -1:]
-        kept = probabilities * (probabilities >= least)
-        return self.hook_gates(kept / kept.sum(dim=1, keepdim=True)), probabilities
+        if self.routed:
+            largest, which = probabilities.topk(self.active, dim=1)  # exactly so many, also where two are equal
+            gates = torch.zeros_like(probabilities).scatter(1, which, largest / largest.sum(dim=1, keepdim=True))
+        else:
+            gates = torch.full_like(probabilities, 1 / probabilities.shape[1])
+        return self.hook_gates(gates), probabilities
 
 
 class AdaptiveRouter(Router):
@@ -51,8 +55,8 @@ class AdaptiveRouter(Router):
 
     GRADIENT_STEPS = 2
 
-    def __init__(self, width: int, modules: int, active: int) -> None:
-        super().__init__(width, modules, active)
+    def __init__(self, width: int, modules: int, active: int, *, routed: bool) -> None:
+        super().__init__(width, modules, active, routed=routed)
         self.register_buffer("gain", torch.ones(1))
         self.register_buffer("rates", torch.zeros(self.GRADIENT_STEPS))
         self.gain: torch.Tensor

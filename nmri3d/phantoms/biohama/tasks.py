@@ -83,7 +83,7 @@ def programs(family: Family, split: Split, n: int, random: np.random.Generator) 
     drawn: list[tuple[Step, ...]] = []
     while len(drawn) < n:
         steps = _DRAW[family](int(random.integers(low, high + 1)), split.endswith("longer"), random)
-        if _belongs(steps, split):
+        if belongs(steps, split):
             drawn.append(steps)
     return drawn
 
@@ -113,7 +113,8 @@ def pairs_of(steps: tuple[Step, ...]) -> set[tuple[str, str]]:
     return set(pairwise(counted))
 
 
-def _belongs(steps: tuple[Step, ...], split: Split) -> bool:
+def belongs(steps: tuple[Step, ...], split: Split) -> bool:
+    """Whether a program is of a split, by its pairs and its hash; its length is not looked at."""
     if bool(pairs_of(steps) & HELD_OUT) != split.endswith("combinations"):
         return False
     share = zlib.crc32(write(steps).encode()) % _SHARES

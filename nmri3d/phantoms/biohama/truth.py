@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from nmri3d.phantoms.biohama.language import LIST_OPERATIONS, MOVES, rule_of
+from nmri3d.phantoms.biohama.language import LIST_OPERATIONS, MOVES, Step, rule_of
 from nmri3d.phantoms.biohama.tasks import FAMILIES, Batch, Family, batch, programs
 from nmri3d.phantoms.phantom import Truth
 
@@ -39,10 +39,8 @@ NEEDED = 0.3
 
 def measure(network: BioHama, n: int = 300, seed: int = 77) -> tuple[np.ndarray, np.ndarray]:
     """The tables `lesions` and `own`, float32 [rules, modules], from n programs a family."""
-    random = np.random.default_rng(seed)
     lesions, own = np.zeros((2, len(RULES), network.config.modules), np.float32)
-    for family in FAMILIES:
-        drawn = programs(family, "in-dist", n, random)
+    for family, drawn in measured_on(n, seed).items():
         data = batch(drawn)
         rules = np.full(data.operations.shape, -1)
         for row, program in enumerate(drawn):
@@ -59,6 +57,12 @@ def measure(network: BioHama, n: int = 300, seed: int = 77) -> tuple[np.ndarray,
                     lesions[number, module] = whole[asked].mean() - silenced[asked].mean()
                     own[number, module] = whole[asked].mean() - alone[asked].mean()
     return lesions, own
+
+
+def measured_on(n: int = 300, seed: int = 77) -> dict[Family, list[tuple[Step, ...]]]:
+    """The programs on which `measure` measures, by family."""
+    random = np.random.default_rng(seed)
+    return {family: programs(family, "in-dist", n, random) for family in FAMILIES}
 
 
 def _right(network: BioHama, data: Batch, module: int | None, where: np.ndarray | None) -> np.ndarray:
