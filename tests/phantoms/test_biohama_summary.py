@@ -50,7 +50,7 @@ def test_mean_and_spread_and_the_margin_over_the_best_baseline():
         Run("lstm", 0): figures(0.40, composition=0.81),
     }
     text = RECIPE.summary(found)
-    assert row_of(text, "biohama", "1,000")[2] == "93.0 [90.0, 96.0]"
+    assert row_of(text, "biohama", "1,000")[2] == "93.0 ± 4.2"
     assert row_of(text, "composition", "longer", "lstm")[3:] == ["81.0", "+12.0", "does not"]
     assert row_of(text, "chains", "longer", "gru")[3:] == ["92.0", "+1.0", "does not"]
     assert row_of(text, "context", "longer", "gru")[3:] == ["50.0", "+43.0", "tells them apart"]
@@ -69,8 +69,8 @@ def test_an_ablation_within_the_spread_of_the_seeds_is_not_said_to_contribute():
 
 def test_few_shot_stands_beside_picking_the_best_known_word():
     text = RECIPE.summary({Run("biohama", 0): figures(0.96), Run("biohama", 1): figures(0.90)})
-    assert row_of(text, "turn", "tuned on it", "adapted")[-1] == "93.0 [90.0, 96.0]"
-    assert row_of(text, "turn", "tuned on it", "best known")[-1] == "30.0 [30.0, 30.0]"
+    assert row_of(text, "turn", "tuned on it", "adapted")[-1] == "93.0 ± 4.2"
+    assert row_of(text, "turn", "tuned on it", "best known")[-1] == "30.0 ± 0.0"
     assert row_of(text, "mirror", "new", "adapted")[-1] == "20.0 [20.0, 20.0]"
 
 

@@ -225,7 +225,7 @@ def test_the_summary_says_what_is_missing():
     }  # fmt: skip
     text = recipe.summary({Run("induction", 0): figures, Run("induction", 1): {**figures, "accuracy": 0.7}})
     assert "| induction | 10 | 2 of 3 | 0.600 ± 0.141 | 0.250 ± 0.000 |" in text
-    assert "| one layer | missing |" in text
-    assert "| induction heads | none |" in text
+    assert "| one layer | – | 0 of 3 |" in text
+    assert "| induction heads | – |" in text
     assert "| 0 | 0.3 | none |" in text
     assert len(recipe.runs()) == 9

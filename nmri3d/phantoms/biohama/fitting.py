@@ -132,7 +132,9 @@ def fit(network: nn.Module, plan: Plan, random: np.random.Generator, progress: P
         drawn = data.draw(plan.programs, grown)
         loss = loss_of(network, drawn, min(1.0, share / COMMITTED), _grown(share, DECIDING_FROM, DECIDING_TO))
         if not math.isfinite(loss.item()):
-            raise InputError(f"training diverged at update {update} of {plan.updates}; take a lower rate than {plan.rate}")
+            raise InputError(
+                f"training diverged at update {update} of {plan.updates}; take a lower rate than {plan.rate}"
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         cut += clip()

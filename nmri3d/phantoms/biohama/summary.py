@@ -1,6 +1,6 @@
 """The tables of BioHama's study: the network beside its baselines, without each of its mechanisms, and adapted.
 
-Convention. Mean and, in brackets, smallest and largest over the seeds; percent of programs with every answer right. A mechanism
+Convention. Cells as in `nmri3d.phantoms.tables`, in percent of programs with every answer right. A mechanism
 counts as contributing where taking it away lowers in-dist or OOD by more than the spread of the whole network over its seeds.
 
 Left out: training.
@@ -8,12 +8,12 @@ Left out: training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 from nmri3d.phantoms.biohama.baselines import BASELINES
 from nmri3d.phantoms.biohama.fewshot import NEW, NOT_TUNED_ON, TUNED_ON
 from nmri3d.phantoms.biohama.tasks import FAMILIES
+from nmri3d.phantoms.tables import spread, table
 from nmri3d.phantoms.training import Figures, Run
 
 SHOWN = ("training", "in-dist", "longer", "combinations", "OOD")
@@ -59,11 +59,11 @@ def _networks(figures: Mapping[Run, Figures]) -> str:
                     name,
                     f"{runs[0]['parameters']:,}",
                     *cells,
-                    _cell_of(runs, lambda run: run["training"]["cpu_seconds"], "{:.0f}"),
+                    spread([run["training"]["cpu_seconds"] for run in runs], ".0f"),
                 ]
             )
     return (
-        f"### Macro-average over the tasks\n\n{TUNING}\n\n" + _table(["network", "parameters", *SHOWN, "CPU s"], rows)
+        f"### Macro-average over the tasks\n\n{TUNING}\n\n" + table(["network", "parameters", *SHOWN, "CPU s"], rows)
         if rows
         else ""
     )
@@ -76,7 +76,7 @@ def _families(figures: Mapping[Run, Figures]) -> str:
             runs = _named(figures, name)
             if runs:
                 rows.append([family, name, *(_cell(_accuracies(runs, split, family)) for split in SHOWN)])
-    return "### Task by task\n\n" + _table(["task", "network", *SHOWN], rows) if rows else ""
+    return "### Task by task\n\n" + table(["task", "network", *SHOWN], rows) if rows else ""
 
 
 def _margins(figures: Mapping[Run, Figures]) -> str:
@@ -104,7 +104,7 @@ def _margins(figures: Mapping[Run, Figures]) -> str:
                 rows.append([family, split, best, f"{100 * means[best]:.1f}", f"{100 * margin:+.1f}", says])
     return (
         f"### Margin over the best baseline (20 points wanted where it is at most {BEATABLE:.0%})\n\n"
-        + _table(["task", "split", "best baseline", "its accuracy", "margin, points", ""], rows)
+        + table(["task", "split", "best baseline", "its accuracy", "margin, points", ""], rows)
         if rows
         else ""
     )
@@ -139,7 +139,7 @@ def _ablations(figures: Mapping[Run, Figures]) -> str:
             ]
         )
     head = ["", "in-dist", "longer", "combinations", "OOD", "in-dist lost", "OOD lost", "most in", "contributes"]
-    return "### Without one mechanism\n\n" + _table(head, rows)
+    return "### Without one mechanism\n\n" + table(head, rows)
 
 
 def _adapted(figures: Mapping[Run, Figures]) -> str:
@@ -153,9 +153,9 @@ def _adapted(figures: Mapping[Run, Figures]) -> str:
             cells = [_cell([run["few_shot"][meaning][way][size] for run in runs]) for size in sizes]
             rows.append([meaning, _KINDS[meaning], way, *cells])
     text = f"### Few-shot: a word without meaning, by size of the support set\n\n{FEW_SHOT}\n\n"
-    text += _table(["meaning", "gain and step sizes", "way", *sizes], rows)
+    text += table(["meaning", "gain and step sizes", "way", *sizes], rows)
     grown = [[name, _cell([run["growth"][name] for run in runs])] for name in runs[0]["growth"] if "module" not in name]
-    return text + "\n\n### Modules that come and go\n\n" + _table(["", "percent"], grown)
+    return text + "\n\n### Modules that come and go\n\n" + table(["", "percent"], grown)
 
 
 def _rates(figures: Mapping[Run, Figures]) -> str:
@@ -164,7 +164,7 @@ def _rates(figures: Mapping[Run, Figures]) -> str:
         for run, found in figures.items()
         if run.name.startswith("rate ")
     ]
-    return "### Learning rates tried (validation)\n\n" + _table(["network", "rate", "accuracy"], rows) if rows else ""
+    return "### Learning rates tried (validation)\n\n" + table(["network", "rate", "accuracy"], rows) if rows else ""
 
 
 def _named(figures: Mapping[Run, Figures], name: str) -> list[Figures]:
@@ -179,17 +179,6 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _cell(values: Sequence[float], form: str = "{:.1f}", scale: float = 100) -> str:
-    scaled = [scale * value for value in values]
-    if len(scaled) == 1:
-        return form.format(scaled[0])
-    return f"{form} [{form}, {form}]".format(_mean(scaled), min(scaled), max(scaled))
-
-
-def _cell_of(runs: Sequence[Figures], value: Callable[[Any], float], form: str) -> str:
-    return _cell([value(run) for run in runs], form, 1)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def _cell(values: Sequence[float]) -> str:
+    """Shares as percent."""
+    return spread([100 * value for value in values], ".1f")

@@ -1,8 +1,8 @@
 """The tables of the cerebellum's study.
 
-Convention. A cell is mean ± standard deviation over the seeds that are there, or the value where there is one. Variances are
-shares of the noise's. What counts is the reduction of the noise, which the bound limits; the hippocampus alone is a weaker
-thing to compare with, since it lets the noise through and its memory adds some of its own.
+Convention. Cells as in `nmri3d.phantoms.tables`. Variances are shares of the noise's. What counts is the reduction of the
+noise, which the bound limits; the hippocampus alone is a weaker thing to compare with, since it lets the noise through and
+its memory adds some of its own.
 
 Left out: figures of single seeds; they are in the files of the runs.
 """
@@ -10,10 +10,10 @@ Left out: figures of single seeds; they are in the files of the runs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import mean, stdev
 
 from nmri3d.phantoms.cerebellum.lesions import WHAT
 from nmri3d.phantoms.cerebellum.measure import DELAYS
+from nmri3d.phantoms.tables import spread, table
 from nmri3d.phantoms.training import Figures, Run
 
 WHOLE, ALONE = "cerebellum", "hippocampus alone"
@@ -34,15 +34,6 @@ def tables(runs: Sequence[Run], figures: Mapping[Run, Figures]) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _spread(values: Sequence[float], form: str = ".3f") -> str:
-    text = format(mean(values), form)
-    return f"{text} ± {format(stdev(values), form)}" if len(values) > 1 else text
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
-
-
 def _variance_table(whole: Sequence[Figures]) -> str:
     columns = {
         "with cerebellum": "both",
@@ -55,12 +46,12 @@ def _variance_table(whole: Sequence[Figures]) -> str:
     }
     rows = []
     for number, first in enumerate(whole[0]["variance"]):
-        cells = [_spread([found["variance"][number][name] for found in whole]) for name in columns.values()]
+        cells = [spread([found["variance"][number][name] for found in whole]) for name in columns.values()]
         rows.append([f"{first['correlation']:g}", str(first["delay"]), *cells])
     return (
         "Variance of the tracking error as a share of the noise's. Nobody can reduce it by more than the bound; against the "
         "hippocampus alone, whose memory adds noise of its own, it may be more.\n\n"
-        + _table(["correlation", "delay", *columns], rows)
+        + table(["correlation", "delay", *columns], rows)
     )
 
 
@@ -72,15 +63,15 @@ def _variants_table(runs: Sequence[Run], figures: Mapping[Run, Figures]) -> str:
             bias = [each["bias_by_trial"]["both"] if name == WHOLE else each["bias_by_trial"] for each in found]
             columns = [[each["error"] for each in found], [_variance(each, 2) for each in found]]
             columns += [[100 * each[trial] for each in bias] for trial in (0, 1, 19)]
-            rows.append([name, *map(_spread, columns)])
+            rows.append([name, *map(spread, columns)])
     head = ["trained", "rms error", f"variance ({SHOWN:g}, 2)", "bias trial 1, %", "trial 2, %", "trial 20, %"]
-    return "Each trained with one function silent from the start.\n\n" + _table(head, rows) if rows else ""
+    return "Each trained with one function silent from the start.\n\n" + table(head, rows) if rows else ""
 
 
 def _lesions_table(whole: Sequence[Figures]) -> str:
-    rows = [["nothing", _spread([found["error"] for found in whole])]]
-    rows += [[words, _spread([found["error_without"][what] for found in whole])] for what, words in WHAT.items()]
-    return "The trained network with one function silenced afterward, rms error in units of the noise.\n\n" + _table(
+    rows = [["nothing", spread([found["error"] for found in whole])]]
+    rows += [[words, spread([found["error_without"][what] for found in whole])] for what, words in WHAT.items()]
+    return "The trained network with one function silenced afterward, rms error in units of the noise.\n\n" + table(
         ["silenced", "rms error"], rows
     )
 
@@ -88,15 +79,15 @@ def _lesions_table(whole: Sequence[Figures]) -> str:
 def _weak_motor_table(whole: Sequence[Figures]) -> str:
     shown = (0, 1, 4, 9, 19)
     rows = [
-        [words, *(_spread([found["weak_motor"][which][trial] for found in whole]) for trial in shown)]
+        [words, *(spread([found["weak_motor"][which][trial] for found in whole]) for trial in shown)]
         for which, words in (("learning", "with climbing-fiber learning"), ("without", "without"))
     ]
     head = ["half the motor gain", *(f"trial {trial + 1}" for trial in shown)]
-    return "Root mean square error (mm, degrees) when the motor cells act at half their gain.\n\n" + _table(head, rows)
+    return "Root mean square error (mm, degrees) when the motor cells act at half their gain.\n\n" + table(head, rows)
 
 
 def _speed(whole: Sequence[Figures]) -> str:
-    engine, network = (_spread([found["step_milliseconds"][name] for found in whole]) for name in ("engine", "network"))
+    engine, network = (spread([found["step_milliseconds"][name] for found in whole]) for name in ("engine", "network"))
     return f"A correction step takes {engine} ms (median), its network alone {network} ms, where this was measured."
 
 
@@ -111,9 +102,9 @@ def _against_alone(figures: Mapping[Run, Figures]) -> str:
                 both, hippocampus = (_variance(one, delay) for one in (found, other))
                 values.append(1 - both / hippocampus)
         if values:
-            rows.append([f"{SHOWN:g}", str(delay), _spread(values)])
+            rows.append([f"{SHOWN:g}", str(delay), spread(values)])
     head = ["correlation", "delay", "reduction"]
-    return "Against a hippocampus trained alone.\n\n" + _table(head, rows) if rows else ""
+    return "Against a hippocampus trained alone.\n\n" + table(head, rows) if rows else ""
 
 
 def _variance(found: Figures, delay: int) -> float:

@@ -31,6 +31,7 @@ from nmri3d.models.backend import Progress
 from nmri3d.phantoms.induction.measuring import measure, name_heads
 from nmri3d.phantoms.induction.model import Config, Induction
 from nmri3d.phantoms.induction.task import texts, trained_lags
+from nmri3d.phantoms.tables import NOTHING, spread, table
 from nmri3d.phantoms.training import Figures, Run, seeded
 
 SEEDS = (0, 1, 2)
@@ -107,29 +108,24 @@ class InductionRecipe:
 
     def summary(self, figures: Mapping[Run, Figures]) -> str:
         """Tables of accuracy, and of what the network loses without its heads."""
-        lines = [
-            "| network | parameters | runs | second copy, trained lags | lags never trained | ideal | chance |",
-            "|---|---|---|---|---|---|---|",
-        ]
+        rows = []
         for name in dict.fromkeys(run.name for run in self.runs()):
             found = [figures[run] for run in self.runs() if run.name == name and run in figures]
-            if not found:
-                lines.append(f"| {name} | missing | 0 of {len(SEEDS)} | | | | |")
-                continue
-            lines.append(
-                f"| {name} | {found[0]['parameters']:,} | {len(found)} of {len(SEEDS)} | {_spread(found, 'accuracy')} | "
-                f"{_spread(found, 'accuracy on lags never trained')} | 1.000 | {found[0]['chance']:.3f} |"
-            )
-        circuits = [figures[run] for run in self.runs() if run.name == "induction" and run in figures]
+            accuracies = [_over(found, key) for key in ("accuracy", "accuracy on lags never trained")]
+            sizes = [f"{found[0]['parameters']:,}", f"{found[0]['chance']:.3f}"] if found else [NOTHING, NOTHING]
+            rows.append([name, sizes[0], f"{len(found)} of {len(SEEDS)}", *accuracies, "1.000", sizes[1]])
+        head = ["network", "parameters", "runs", "second copy, trained lags", "lags never trained", "ideal", "chance"]
+        blocks = [table(head, rows)]
+        circuits = {run.seed: figures[run] for run in self.runs() if run.name == "induction" and run in figures}
         if circuits:
-            lines += ["", "| heads silenced (lags never trained) | accuracy |", "|---|---|"]
-            lines += [f"| {key.removeprefix('without ')} | {_spread(circuits, key)} |" for key in _SILENCED]
-            lines += ["", "| seed | previous-token heads | induction heads |", "|---|---|---|"]
-            lines += [
-                f"| {seed} | {_named(one['previous-token heads'])} | {_named(one['induction heads'])} |"
-                for seed, one in zip(SEEDS, circuits, strict=False)
+            silenced = [[key.removeprefix("without "), _over(list(circuits.values()), key)] for key in _SILENCED]
+            blocks.append(table(["heads silenced (lags never trained)", "accuracy"], silenced))
+            named = [
+                [str(seed), _named(one["previous-token heads"]), _named(one["induction heads"])]
+                for seed, one in circuits.items()
             ]
-        return "\n".join(lines)
+            blocks.append(table(["seed", "previous-token heads", "induction heads"], named))
+        return "\n\n".join(blocks)
 
 
 RECIPE = InductionRecipe()
@@ -160,13 +156,8 @@ def _trained(config: Config, seed: int, fixed_lag: int | None, progress: Progres
     return network, figures
 
 
-def _spread(found: Sequence[Figures], key: str) -> str:
-    """Mean and standard deviation over the runs that have the figure."""
-    values = [one[key] for one in found if one[key] is not None]
-    if not values:
-        return "none"
-    deviation = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{deviation}"
+def _over(found: Sequence[Figures], key: str) -> str:
+    return spread([one[key] for one in found])
 
 
 def _named(heads: Sequence[Sequence[int]]) -> str:

@@ -1,7 +1,7 @@
 """The tables of SPROUT's study, and what the figures do not show.
 
-Convention. A cell is mean ± standard deviation over the seeds that are there, or the value where there is one; a dash where
-this kind of network has no such figure. "before" is the initial pattern, or the swapped one, before the rounds run.
+Convention. Cells as in `nmri3d.phantoms.tables`; a dash where this kind of network has no such figure. "before" is the
+initial pattern, or the swapped one, before the rounds run.
 
 Left out: figures of single seeds; they are in the files of the runs.
 """
@@ -9,9 +9,10 @@ Left out: figures of single seeds; they are in the files of the runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
+from nmri3d.phantoms.tables import spread, table
 from nmri3d.phantoms.training import Figures, Run
 
 _ACCURACY = "accuracy"
@@ -50,7 +51,7 @@ SATURATED = 0.999
 """AUROC from which on nothing is left to be told apart."""
 
 
-def table(runs: Sequence[Run], figures: Mapping[Run, Figures]) -> str:
+def tables(runs: Sequence[Run], figures: Mapping[Run, Figures]) -> str:
     """Markdown: three tables with a row for each name of a run, what they leave open, and the runs that are missing."""
     own = [each for run, each in figures.items() if run.name == "sprout"]
     blocks = ["Share of right next tokens.", _table(PREDICTION, runs, figures)]
@@ -90,13 +91,13 @@ def _values_of(figures: Figures) -> list[float]:
 
 
 def _table(columns: Columns, runs: Sequence[Run], figures: Mapping[Run, Figures]) -> str:
-    lines = [f"| | seeds | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
+    rows = []
     for name in dict.fromkeys(run.name for run in runs):
         found = [figures[run] for run in runs if run.name == name and run in figures]
         values = [[_value(read, each) for each in found] for read in columns.values()]
         if any(value is not None for column in values for value in column):
-            lines.append(f"| {name} | {len(found)} | {' | '.join(map(_cell, values))} |")
-    return "\n".join(lines)
+            rows.append([name, str(len(found)), *(spread(column, ".4f") for column in values)])
+    return table(["", "seeds", *columns], rows)
 
 
 def _value(read: Callable[[Figures], Any], figures: Figures) -> float | None:
@@ -105,10 +106,3 @@ def _value(read: Callable[[Figures], Any], figures: Figures) -> float | None:
         return read(figures)
     except KeyError:
         return None
-
-
-def _cell(values: Sequence[float | None]) -> str:
-    found = [value for value in values if value is not None]
-    if not found:
-        return "–"
-    return f"{mean(found):.4f}" + (f" ± {stdev(found):.4f}" if len(found) > 1 else "")

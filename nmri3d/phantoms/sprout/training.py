@@ -216,9 +216,9 @@ class SproutRecipe:
         return figures_of(model, run.seed)
 
     def summary(self, figures: Mapping[Run, Figures]) -> str:
-        from nmri3d.phantoms.sprout.summary import table
+        from nmri3d.phantoms.sprout.summary import tables
 
-        return table(self.runs(), figures)
+        return tables(self.runs(), figures)
 
 
 RECIPE = SproutRecipe()
