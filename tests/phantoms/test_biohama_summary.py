@@ -71,7 +71,7 @@ def test_few_shot_stands_beside_picking_the_best_known_word():
     text = RECIPE.summary({Run("biohama", 0): figures(0.96), Run("biohama", 1): figures(0.90)})
     assert row_of(text, "turn", "tuned on it", "adapted")[-1] == "93.0 ± 4.2"
     assert row_of(text, "turn", "tuned on it", "best known")[-1] == "30.0 ± 0.0"
-    assert row_of(text, "mirror", "new", "adapted")[-1] == "20.0 [20.0, 20.0]"
+    assert row_of(text, "mirror", "new", "adapted")[-1] == "20.0 ± 0.0"
 
 
 def test_the_comparison_says_what_was_tuned_for_whom():

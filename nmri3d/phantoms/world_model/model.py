@@ -3,15 +3,15 @@
 One token goes up, then down. h is a level's latent, m the message that comes up to it, s what it expects, all of `width`:
 
     up    m[0] = embed(token)                                   m[l] = m[l-1] + tanh(P[l] [m[l-1], h[l-1]])
-          g[l] = least[l] + (most[l] - least[l]) sigmoid(G[l] [m[l], h[l], d[l]])   the share of the latent that is renewed
+          g[l] = least[l] + (1 - least[l]) sigmoid(G[l] [m[l], h[l], d[l]])   the share of the latent that is renewed
           h[l] = h[l] + g[l] * (tanh(C[l] m[l]) - h[l])
     down  s[l] = tanh(A[l] h[l] + d[l])                         d[l] = depth[l] * (B[l] s[l+1]);  depth = sigmoid(D h[0])
           logits = U[0] s[0] + sum over l > 0 of depth[l-1] * U[l] s[l]
 
-The bounds of g are a level's clock: it forgets in at most 1 / least[l] tokens, and no token moves it by more than most[l], so
-what lasts can only be held above, and what is held above is heavy. What is renewed does not see the latent itself or what comes
-down, else a quick level could hold by itself, or in a loop, what is not its own (tried: the token level then held all four
-hidden variables, the others were ignored). d, the top-down conditioning, is of the token before where it enters `up`.
+The bound of g is a level's clock: it forgets in at most 1 / least[l] tokens, so that what lasts can only be held above. How
+much evidence moves a level is learned. What is renewed does not see the latent itself or what comes down, else a quick level
+could hold by itself, or in a loop, what is not its own (tried: the token level then held all four hidden variables, the
+others were ignored). d, the top-down conditioning, is of the token before where it enters `up`.
 depth[l], one number a token, is how much the token level asks of level l + 1, which conditions the level below it and has
 its say on the next word by that much (dynamic depth).
 Each level l > 0 also predicts the words of its own horizon from s[l] (`bags`): next sentence, paragraph, discourse.
@@ -23,7 +23,7 @@ What a step is, is the token, not the level: all four levels run at every token,
 a level is a depth in the brain.
 
 Left out: sampling of text; levels beyond the four that the corpus has; saving the work of levels that are not asked (all are
-computed, `depth` weighs them); gates that are learned without bounds (the ablation "equal clocks" shows what they give).
+computed, `depth` weighs them); clocks that are all alike (the ablation "equal clocks" shows what they give).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Config:
     """The network and what it learns by; the defaults are the shipped network.
 
     width, group     units a level, and units a component of its latent
-    least, most      bounds of the share of itself that a level renews at a token
+    least            smallest share of itself that a level renews at a token
     horizons         tokens ahead that a level predicts the words of
     learned_clocks   False: a level renews the same share of itself at every token, that of the start of training
     top_down         False: no level is conditioned by those above
@@ -70,12 +70,11 @@ class Config:
 
     width: int = 64
     group: int = 4
-    least: tuple[float, ...] = (0.6, 0.2, 0.06, 0.003)
-    most: tuple[float, ...] = (1.0, 0.45, 0.3, 0.15)
+    least: tuple[float, ...] = (0.4, 0.08, 0.04, 0.002)
     horizons: tuple[int, ...] = (1, 6, 24, 64)
     learned_clocks: bool = True
     top_down: bool = True
-    noise: float = 0.05
+    noise: float = 0.02
     level_weights: tuple[float, ...] = (1.0, 0.3, 0.15, 0.075)
     consistency: float = 0.05
     stability: float = 0.02
@@ -215,12 +214,12 @@ class WorldModel(Phantom):
         ]
 
     def _gate(self, level: int, *seen: torch.Tensor) -> torch.Tensor:
-        least, most = self.config.least[level], self.config.most[level]
+        least = self.config.least[level]
         if not self.config.learned_clocks:
             start = 1 / (1 + float(np.exp(-START)))
-            return torch.full_like(seen[0], least + (most - least) * start)
+            return torch.full_like(seen[0], least + (1 - least) * start)
         share = torch.sigmoid(self.clock[level](torch.cat(seen, -1)))
-        return self.hook_clock[level](least + (most - least) * share)
+        return self.hook_clock[level](least + (1 - least) * share)
 
     def _grouped(self, level: int, latent: torch.Tensor) -> torch.Tensor:
         return self.hook_latent[level](latent.unflatten(-1, (-1, self.config.group))).flatten(-2)

@@ -30,7 +30,7 @@ from nmri3d.phantoms.world_model.flat import flat_loss, flat_model, size_of
 from nmri3d.phantoms.world_model.losses import total
 from nmri3d.phantoms.world_model.model import Config, WorldModel
 
-UPDATES, BATCH, LONG = 900, 64, 96
+UPDATES, BATCH, LONG = 1200, 64, 96
 STARTS = (0.0, 0.04, 0.08, 0.12)
 """Share of the training after which each level takes part."""
 RATES_TRIED = (2e-3, 4e-3, 8e-3)
@@ -40,7 +40,7 @@ RATE, FLAT_RATE = 4e-3, 4e-3
 ABLATIONS: Mapping[str, Config] = {
     "without top-down": replace(Config(), top_down=False),
     "fixed clocks": replace(Config(), learned_clocks=False),
-    "equal clocks": replace(Config(), least=(0.003,) * 4, most=(1.0,) * 4),
+    "equal clocks": replace(Config(), least=(0.002,) * 4),
     "without level predictions": replace(Config(), level_weights=(1.0, 0.0, 0.0, 0.0), consistency=0.0),
     "without consistency": replace(Config(), consistency=0.0),
     "without stability": replace(Config(), stability=0.0),
