@@ -127,14 +127,14 @@ def calibrate(
     """Scan networks of known truth and tell which truths the scanner finds. Exit code 1 where one is missed."""
     from nmri3d.phantoms.calibrating import NULL_NETWORKS, keep_nulls, measure_nulls
     from nmri3d.phantoms.calibrating import calibrate as calibrate_one
-    from nmri3d.phantoms.registry import PHANTOMS, load_phantom
+    from nmri3d.phantoms.registry import load_phantom, shipped_names
     from nmri3d.phantoms.report import as_markdown, as_values
 
     if nulls and nulls < NULL_NETWORKS:
         raise InputError(f"the threshold needs at least {NULL_NETWORKS} null networks, got {nulls}")
     calibrations = []
     with showing_progress() as progress:
-        for name in names or PHANTOMS:
+        for name in names or shipped_names():
             if nulls:
                 keep_nulls(name, measure_nulls(name, nulls, progress))
             calibrations.append(calibrate_one(name, progress))

@@ -65,3 +65,20 @@ def test_the_quick_start_runs_and_shows_what_it_says(tmp_path, monkeypatch):
     with Image.open(tmp_path / "quick_start_files" / "tokens.gif") as movie:
         assert movie.size == (640, 360)
         assert movie.n_frames > 14  # one a token would be a slide show
+
+
+@pytest.mark.timeout(900)
+def test_the_calibration_finds_what_it_says(tmp_path, monkeypatch):
+    nbclient = pytest.importorskip("nbclient")
+    monkeypatch.delenv("NMRI3D_JUPYTER", raising=False)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(NOTEBOOKS.parent), os.environ.get("PYTHONPATH", "")]))
+    book = nbformat.read(NOTEBOOKS / "calibration.ipynb", as_version=4)
+    nbclient.NotebookClient(book, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    said = printed(book)
+    assert "phantom:cerebellum" in said
+    assert said.count("not found") >= 7
+    (table,) = outputs(book, "text/markdown")
+    assert table.count("| found |") >= 7
+    assert "MISSED" not in table
+    assert len(list((tmp_path / "calibration_files").glob("cerebellum-*.png"))) >= 7
+    assert len(outputs(book, "image/png")) == 2

@@ -13,7 +13,7 @@ from PIL import Image
 from nmri3d.errors import InputError
 from nmri3d.phantoms import calibrating, registry
 from nmri3d.phantoms.calibrating import FRESH_SEED, Nulls, calibrate, checks_of, keep_nulls, kept_nulls, null_network
-from nmri3d.phantoms.registry import PHANTOMS, folder_of
+from nmri3d.phantoms.registry import folder_of, shipped_names
 from nmri3d.phantoms.report import as_markdown, as_values
 from tests.cli.test_phantom_commands import run  # noqa: F401  (a fixture)
 
@@ -34,7 +34,7 @@ def copied(tmp_path, monkeypatch):
     return tmp_path / CHEAP
 
 
-@pytest.mark.parametrize("name", PHANTOMS)
+@pytest.mark.parametrize("name", shipped_names())
 def test_every_planted_truth_is_found_and_the_null_network_yields_nothing(name):
     calibration = calibrate(name)
     assert calibration.networks >= 100
