@@ -145,7 +145,7 @@ def phantom_pictures() -> None:
     with sync_playwright() as playwright, served("--model", "phantom:cerebellum") as (address, _):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = opened(browser, address, (1600, 900))
-        page.click('[data-testid="tab-fMRI"]')
+        page.select_option('[data-testid="examples-menu"]', index=1)
         page.click('[data-testid="scan-button"]')
         page.wait_for_selector('[data-testid="predictions"]')
         page.locator('[data-testid="leaders"] button').first.click()
