@@ -30,7 +30,6 @@ import torch
 from nmri3d.errors import InputError
 from nmri3d.models.backend import Backend, Progress, Stimulus, no_progress
 from nmri3d.models.progress import part
-from nmri3d.models.provenance import provenance
 from nmri3d.models.residual_backend import ResidualBackend, as_residual
 from nmri3d.models.unit_backend import as_units
 from nmri3d.perturbation.baselines import Baseline, baseline
@@ -41,6 +40,7 @@ from nmri3d.perturbation.sweep import chosen_rows, replacements, sweep_values
 from nmri3d.results import Scan, Tracts
 from nmri3d.scans.attribution import attribution_patching, direct_logit_attribution
 from nmri3d.scans.dti_config import AFFORDABLE, DtiConfig
+from nmri3d.scans.dti_result import dti_scan
 from nmri3d.scans.edges import GradientPass, edge_attribution, integrated_passes
 from nmri3d.scans.unit_dti import scan_unit_dti
 
@@ -75,15 +75,7 @@ def _scan(model: ResidualBackend, prompt: str, config: DtiConfig, started: float
     clean, metric = _clean_pass(
         model, stimulus, config, needs_gradient=config.edges != "none" or config.method == "atp"
     )
-    details: dict[str, np.ndarray] = {
-        "prompt_tokens": np.array(stimulus.labels),
-        "position": np.int64(metric.position),  # type: ignore[dict-item]
-        "target": np.int64(metric.target),  # type: ignore[dict-item]
-        "foil": np.int64(metric.foil),  # type: ignore[dict-item]
-        "clean_metric": np.float64(metric.of(clean.recording)),  # type: ignore[dict-item]
-        "baseline_metric": np.float64(np.nan),  # type: ignore[dict-item]
-        "faithfulness": np.float64(np.nan),  # type: ignore[dict-item]
-    }
+    details: dict[str, np.ndarray] = {}
     tracts = None
     if config.edges != "none":
         tracts, found = _edges(model, stimulus, clean, chosen, metric, config, part(progress, 0.3, 0.6))
@@ -91,30 +83,8 @@ def _scan(model: ResidualBackend, prompt: str, config: DtiConfig, started: float
     method, values, found = _nodes(model, clean, chosen, metric, config, part(progress, 0.6, 1.0))
     details |= found
     progress(1.0, "done")
-    record = {
-        "corrupt": config.corrupt,
-        "target": metric.texts[0],
-        "foil": metric.texts[1],
-        "position": metric.position,
-        "method": method,
-        "effect": None if method == "dla" else chosen.effect,
-        "baseline": chosen.effect,
-        "edges": config.edges,
-        "steps": config.steps if config.edges == "eap-ig" else None,
-        "share": config.share if config.edges != "none" else None,
-    }
-    return Scan(
-        mode="DTI",
-        values=values[None],
-        units=f"share of the {metric.units}" if method == "dla" else f"change of the {metric.units}",
-        components=model.components,
-        tokens=(),
-        provenance=provenance(model, started, record, prompt),
-        signed=True,
-        step_axis=model.step_axis,
-        details={name: np.asarray(value) for name, value in details.items()},
-        tracts=tracts,
-    )
+    measured = metric.of(clean.recording)
+    return dti_scan(model, stimulus, config, started, metric, measured, chosen.effect, method, values, details, tracts)
 
 
 def _clean_pass(

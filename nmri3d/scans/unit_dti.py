@@ -21,7 +21,6 @@ import torch
 
 from nmri3d.models.backend import Progress, Stimulus
 from nmri3d.models.progress import part
-from nmri3d.models.provenance import provenance
 from nmri3d.models.residual_backend import require
 from nmri3d.models.unit_backend import Activity, UnitBackend
 from nmri3d.perturbation.metric import OutputMetric, output_metric
@@ -35,6 +34,7 @@ from nmri3d.perturbation.unit_sweep import (
 )
 from nmri3d.results import Scan
 from nmri3d.scans.dti_config import DtiConfig
+from nmri3d.scans.dti_result import dti_scan
 
 AFFORDABLE = 30.0
 """Seconds that an exact sweep may take for "auto" to choose it: there are no edges beside it to be waited for."""
@@ -61,39 +61,8 @@ def scan_unit_dti(model: UnitBackend, prompt: str, config: DtiConfig, progress: 
     metric = output_metric(model, activity.outputs, config.target, config.foil, config.position)
     method, values, found = _nodes(model, stimulus, activity, chosen, metric, config.method, part(progress, 0.4, 1.0))
     progress(1.0, "done")
-    record = {
-        "corrupt": config.corrupt,
-        "target": metric.texts[0],
-        "foil": metric.texts[1],
-        "position": metric.position,
-        "method": method,
-        "effect": chosen.effect,
-        "baseline": chosen.effect,
-        "edges": "none",
-        "steps": None,
-        "share": None,
-    }
-    details = {
-        "prompt_tokens": np.array(stimulus.labels),
-        "position": np.int64(metric.position),
-        "target": np.int64(metric.target),
-        "foil": np.int64(-1 if metric.foil is None else metric.foil),
-        "clean_metric": np.float64(metric.of(activity.outputs)),
-        "baseline_metric": np.float64(np.nan),
-        "faithfulness": np.float64(np.nan),
-        **found,
-    }
-    return Scan(
-        mode="DTI",
-        values=values[None],
-        units=f"change of the {metric.units}",
-        components=model.components,
-        tokens=(),
-        provenance=provenance(model, started, record, prompt),
-        signed=True,
-        step_axis=model.step_axis,
-        details={name: np.asarray(value) for name, value in details.items()},
-    )
+    measured = float(metric.of(activity.outputs))
+    return dti_scan(model, stimulus, config, started, metric, measured, chosen.effect, method, values, found)
 
 
 def _nodes(
