@@ -2,7 +2,7 @@
 
 Convention. The mode "sequence" reads a step of a program: an operation and a symbol. Vectors are normalized (LayerNorm).
 
-Left out: graph and image modes. They are encoders of their own, to be added with `add_mode`; nothing downstream knows of modes.
+Left out: graph and image modes. They would be encoders of their own among `modes`; nothing downstream knows of modes.
 """
 
 from __future__ import annotations
@@ -43,10 +43,6 @@ class MultiModalEncoder(nn.Module):
         super().__init__()
         self.modes = nn.ModuleDict(modes)
         self.hook_out = HookPoint()
-
-    def add_mode(self, name: str, encoder: nn.Module) -> None:
-        """Add a mode; its encoder gives [batch, steps, width]."""
-        self.modes[name] = encoder
 
     def forward(self, mode: str, *inputs: torch.Tensor | None) -> torch.Tensor:
         """Encode inputs of a mode, [batch, steps, width]. Raises InputError for a mode that there is not."""

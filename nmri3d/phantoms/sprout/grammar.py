@@ -58,8 +58,7 @@ class State:
     adverb    the first token
     asked     what the last determiner asks of the number: True plural, False singular, None either
     noun      the last noun; its number is not yet known at "number"
-    head      the subject's head noun; plural whether it is plural (None: not known yet), attractor the same of the noun of
-              the preposition phrase (None: none, or not known yet)
+    head      the subject's head noun; plural whether it is plural (None: not known yet)
     verb      the verb's stem
     unheard   whether a pair of head and verb, or of head and phrase noun, that training never shows came before
     """
@@ -71,7 +70,6 @@ class State:
     noun: str = ""
     head: str = ""
     plural: bool | None = None
-    attractor: bool | None = None
     verb: str = ""
     unheard: bool = False
 
@@ -190,7 +188,7 @@ def _numbered(state: State, plural: bool) -> State:
         case "subject":
             return replace(state, at="phrase", plural=plural)
         case "phrase":
-            return replace(state, at="group", attractor=plural)
+            return replace(state, at="group")
     return replace(state, at="stop")
 
 

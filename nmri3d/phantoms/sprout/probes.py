@@ -23,7 +23,7 @@ import numpy as np
 
 from nmri3d.phantoms.calibration import auroc
 from nmri3d.phantoms.sprout.grammar import states
-from nmri3d.phantoms.sprout.lexicon import ADVERBS, ANIMATE, NEVER_PLURAL, NOUNS, PREPOSITIONS
+from nmri3d.phantoms.sprout.lexicon import ADVERBS, NEVER_PLURAL, NOUNS, PREPOSITIONS
 
 ProbeSet = Literal["train", "unit", "unseen", "calibration"]
 OFTEN = 0.2
@@ -39,7 +39,6 @@ class Probe:
     tokens: tuple[str, ...]
     plural: bool
     past: bool
-    animate: bool
 
 
 def probes(which: ProbeSet, count: int, seed: int = 0) -> list[Probe]:
@@ -56,7 +55,7 @@ def probes(which: ProbeSet, count: int, seed: int = 0) -> list[Probe]:
         tokens += (("this",), ("these",))[int(random.integers(2))]
         tokens += (_one(random, phrases), *(["+s"] if tokens[-1] == "these" else []))
         if states(tokens)[-1].unheard == held_out:
-            found[tokens] = Probe(tokens, plural, adverb in ("then", "yesterday"), head in ANIMATE)
+            found[tokens] = Probe(tokens, plural, adverb in ("then", "yesterday"))
     return list(found.values())
 
 
