@@ -23,7 +23,7 @@ from nmri3d.models.backend import Backend, Progress, Reduction, Stimulus, no_pro
 if TYPE_CHECKING:
     import torch
 
-OutputMetric = Callable[["torch.Tensor"], "torch.Tensor"]
+OfOutputs = Callable[["torch.Tensor"], "torch.Tensor"]
 """Takes outputs [steps, outputs] of one pass; returns a scalar, differentiably."""
 
 BySite = Mapping[str, "torch.Tensor"]
@@ -69,7 +69,7 @@ class UnitBackend(Backend, Protocol):
         """Outputs float32 [replacements, steps, outputs] with each replacement by itself, many in one pass."""
         ...
 
-    def activity_gradients(self, stimulus: Stimulus, metric: OutputMetric) -> tuple[Activity, BySite]:
+    def activity_gradients(self, stimulus: Stimulus, metric: OfOutputs) -> tuple[Activity, BySite]:
         """One pass, and the gradient of a metric of its outputs at what passes each site, later steps included."""
         ...
 

@@ -34,7 +34,7 @@ from nmri3d.models.backend import (
 )
 from nmri3d.models.fingerprint import fingerprint
 from nmri3d.models.progress import part
-from nmri3d.models.unit_backend import Activity, BySite, OutputMetric, Replacement
+from nmri3d.models.unit_backend import Activity, BySite, OfOutputs, Replacement
 from nmri3d.phantoms.layout import weight_features
 from nmri3d.phantoms.passes import Hook, Leaves, Replace, Site, Watch, hooked
 from nmri3d.phantoms.phantom import Part, Phantom
@@ -226,7 +226,7 @@ class PhantomBackend:
         columns = [self._parts[row].column for row in rows]
         return [c for c in columns if c is not None] if self._sites[site].has_columns else None
 
-    def activity_gradients(self, stimulus: Stimulus, metric: OutputMetric) -> tuple[Activity, BySite]:
+    def activity_gradients(self, stimulus: Stimulus, metric: OfOutputs) -> tuple[Activity, BySite]:
         """One pass, and the gradient of a metric of its outputs at what passes each site."""
         activity = self.observe(stimulus)
         leaves = {name: Leaves(site) for name, site in self._sites.items()}
