@@ -30,36 +30,22 @@ def build_activity_template(model: UnitBackend, texts: Sequence[str], progress: 
         by_step += [Moments((len(model.components),)) for _ in range(len(values) - len(by_step))]
         for step, moments in enumerate(by_step[: len(values)]):
             moments.add(values[step : step + 1])
-    mean, std = writes.later.result()
-    mean_first, std_first = writes.first.result()
-    fmri_mean, fmri_std = writes.norms.result()
-    fmri_mean_first, fmri_std_first = writes.first_norms.result()
     steps = [*(moments for moments in by_step if moments.n >= MIN_SAMPLES), writes.norms]
     template = Template(
         fingerprint=model.info.fingerprint,
         model_id=model.info.model_id,
-        n_tokens=writes.first.n + writes.later.n,
         components=model.components,
-        mean=mean,
-        std=std,
-        mean_first=mean_first,
+        **writes.fields(),
         residual_std=np.empty((0, model.info.d_model), np.float32),
         neuron_mean=np.empty(0, np.float32),
         neuron_std=np.empty(0, np.float32),
         embedding_std=float("nan"),
         final_distribution=np.full(model.info.d_vocab, np.nan, np.float32),
-        fmri_mean=fmri_mean,
-        fmri_std=fmri_std,
-        fmri_mean_first=fmri_mean_first,
-        fmri_std_first=fmri_std_first,
-        top_value=writes.top_value,
-        top_passage=writes.top_passage,
-        top_position=writes.top_position,
         activity=ActivityReference(
             mean=np.stack([moments.result()[0] for moments in steps]),
             std=np.stack([moments.result()[1] for moments in steps]),
             n=np.array([moments.n for moments in steps], dtype=np.int64),
-            std_first=std_first,
+            std_first=writes.first.result()[1],
         ),
     )
     progress(1.0, "template ready")

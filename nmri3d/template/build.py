@@ -84,33 +84,20 @@ def build_template(model: Backend, *, texts: Sequence[str] | None = None, progre
     distribution, reference = np.full(model.info.d_vocab, np.nan, np.float32), None
     if rows:
         distribution, reference = lens.finish(part(progress, 0.9, 1.0))
-    mean, std = writes.later.result()
     neuron_mean, neuron_std = neurons.result()
-    fmri_mean, fmri_std = writes.norms.result()
-    fmri_mean_first, fmri_std_first = writes.first_norms.result()
     residual_std = np.full((2 * len(layers) + 1, model.info.d_model), np.nan, np.float32)
     residual_std[:: 2 if model.info.parallel_blocks else 1] = stream.result()[1]
     embed = model.components.row("embed") if "embed" in model.components.kind else 0
     template = Template(
         fingerprint=model.info.fingerprint,
         model_id=model.info.model_id,
-        n_tokens=writes.first.n + writes.later.n,
         components=model.components,
-        mean=mean,
-        std=std,
-        mean_first=writes.first.result()[0],
+        **writes.fields(),
         residual_std=residual_std,
         neuron_mean=neuron_mean,
         neuron_std=neuron_std,
         embedding_std=writes.later.spread_of(embed),
         final_distribution=distribution,
-        fmri_mean=fmri_mean,
-        fmri_std=fmri_std,
-        fmri_mean_first=fmri_mean_first,
-        fmri_std_first=fmri_std_first,
-        top_value=writes.top_value,
-        top_passage=writes.top_passage,
-        top_position=writes.top_position,
         lens=reference,
     )
     progress(1.0, "template ready")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from nmri3d.components import ComponentTable
@@ -68,6 +70,25 @@ class Writes:
             best = np.argmax(np.where(np.isnan(ranked), -np.inf, ranked), axis=0)
             value = np.take_along_axis(ranked, best[None], axis=0)[0]
             self._rank(value, passage, ranked_from + best)
+
+    def fields(self) -> dict[str, Any]:
+        """What a `Template` keeps of them, by the names of its fields."""
+        mean, std = self.later.result()
+        fmri_mean, fmri_std = self.norms.result()
+        fmri_mean_first, fmri_std_first = self.first_norms.result()
+        return {
+            "n_tokens": self.first.n + self.later.n,
+            "mean": mean,
+            "std": std,
+            "mean_first": self.first.result()[0],
+            "fmri_mean": fmri_mean,
+            "fmri_std": fmri_std,
+            "fmri_mean_first": fmri_mean_first,
+            "fmri_std_first": fmri_std_first,
+            "top_value": self.top_value,
+            "top_passage": self.top_passage,
+            "top_position": self.top_position,
+        }
 
     def _rank(self, value: np.ndarray, passage: int, position: np.ndarray) -> None:
         values = np.column_stack([self.top_value, value])
