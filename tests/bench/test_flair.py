@@ -202,9 +202,10 @@ def test_evaluate_asks_every_question_and_leaves_out_long_answers(monkeypatch, t
 
 @pytest.mark.model
 def test_the_real_model_gives_enough_right_and_wrong_answers(smollm2):
-    evaluation = evaluate(smollm2)
-    assert evaluation.count("right") >= 60
-    assert evaluation.count("wrong") >= 60
+    """Every fifth question; `nmri3d bench --flair` asks all of them."""
+    evaluation = evaluate(smollm2, questions=QUESTIONS[::5])
+    assert evaluation.count("right") >= 12
+    assert evaluation.count("wrong") >= 12
     report = str(evaluation)
     print(report)
     for name, estimate in evaluation.auroc().items():
