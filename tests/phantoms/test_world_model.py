@@ -15,7 +15,7 @@ from nmri3d.errors import InputError
 from nmri3d.phantoms.world_model import losses
 from nmri3d.phantoms.world_model.corpus import Hierarchy, sample
 from nmri3d.phantoms.world_model.flat import flat_model, size_of
-from nmri3d.phantoms.world_model.lexicon import WORDS
+from nmri3d.phantoms.world_model.lexicon import OWN, WORDS
 from nmri3d.phantoms.world_model.measures import cut
 from nmri3d.phantoms.world_model.model import LONGEST_TEXT, Config, WorldModel
 from nmri3d.phantoms.world_model.probe import fit_probe
@@ -154,16 +154,20 @@ def test_ahead_is_the_mean_of_what_follows():
 def test_prediction_is_cross_entropy_of_word_and_horizon(model, tokens):
     trace = model.unroll(tokens[:, :-1])
     bags = model.bags(trace)
-    token, sentence = losses.prediction(SMALL, trace, bags, tokens)[:2]
+    token, _, sentence = losses.prediction(SMALL, trace, bags, tokens)[:3]
     logs = trace.logits.log_softmax(-1)
     by_hand = [-logs[row, step, tokens[row, step + 1]] for row in range(3) for step in range(8)]
     torch.testing.assert_close(token, torch.stack(by_hand).mean())
-    by_hand = [
-        -torch.stack([bags[0][row, step, word] for word in tokens[row, step + 1 : step + 7]]).mean()
+    ahead = [
+        [OWN[1].tolist().index(int(word)) for word in tokens[row, step + 1 : step + 7] if word in OWN[1]]
         for row in range(3)
         for step in range(8)
     ]
-    torch.testing.assert_close(sentence, torch.stack(by_hand).mean())
+    spoken = [tokens[0, step + 1 : step + 7].shape[0] for _ in range(3) for step in range(8)]
+    logs = bags[1].flatten(0, 1)
+    costs = [sum(-logs[number, word] for word in words) / spoken[number] for number, words in enumerate(ahead)]
+    shares = [len(words) / spoken[number] for number, words in enumerate(ahead)]
+    torch.testing.assert_close(sentence, sum(costs) / sum(shares))
 
 
 def test_the_bottleneck_is_the_kl_of_the_messages_but_for_a_constant(model, tokens):
@@ -173,31 +177,35 @@ def test_the_bottleneck_is_the_kl_of_the_messages_but_for_a_constant(model, toke
     assert losses.bottleneck(SMALL, trace).item() == pytest.approx(rate.item() - constant, rel=1e-4)
 
 
-def test_stability_weighs_higher_levels_more(model, tokens):
+def test_stability_is_the_share_that_changes_and_weighs_higher_levels_more(model, tokens):
     trace = model.unroll(tokens)
-    moves = [float(latent.diff(dim=1).square().mean()) for latent in trace.latents]
-    assert float(losses.stability(trace)) == pytest.approx(
-        sum(level * move for level, move in enumerate(moves)), rel=1e-5
-    )
+    shares = []
+    for latent in (latent.detach().numpy() for latent in trace.latents):
+        shares.append(
+            np.square(np.diff(latent, axis=1)).mean((0, 1)).sum() / latent.reshape(-1, 8).var(0, ddof=1).sum()
+        )
+    assert losses.stability(trace).item() == pytest.approx(sum(np.arange(4) * shares), rel=1e-3)
+    noise = torch.randn(64, 40, 8)
+    assert losses.stability(replace_latents(trace, [noise] * 4)).item() == pytest.approx(2 * 6, rel=0.02)
 
 
 def test_flexibility_is_least_for_even_predictions(model, tokens):
     trace = model.unroll(tokens)
-    even = [torch.full_like(bag, -np.log(len(WORDS))) for bag in model.bags(trace)]
+    even = [torch.full_like(bag, -np.log(bag.shape[-1])) for bag in model.bags(trace)]
     flat = replace_logits(trace, torch.zeros_like(trace.logits))
-    assert float(losses.flexibility(flat, even)) == pytest.approx(
-        -np.log(len(WORDS)) * (1 + 0.5 + 0.25 + 0.125), rel=1e-5
-    )
+    least = -sum(0.5**level * np.log(size) for level, size in enumerate([len(WORDS), *map(len, OWN)]))
+    assert losses.flexibility(flat, even).item() == pytest.approx(least, rel=1e-5)
     assert losses.flexibility(trace, model.bags(trace)) > losses.flexibility(flat, even)
 
 
-def test_separation_tells_what_lasts_from_what_passes(model, tokens):
+def test_separation_is_least_where_levels_hold_different_things(model, tokens):
     trace = model.unroll(tokens)
-    lasting = torch.randn(3, 1, 8).expand(-1, 40, -1)
-    passing = torch.randn(3, 40, 8)
-    high, low = (float(losses.separation(SMALL, replace_latents(trace, [latent] * 4))) for latent in (lasting, passing))
-    assert high > 2.5
-    assert low < 0.5 * high
+    different = [torch.randn(100, 40, 8) for _ in range(4)]
+    apart, alike = (
+        losses.separation(replace_latents(trace, latents)).item() for latents in (different, different[:1] * 4)
+    )
+    assert alike == pytest.approx(6, rel=0.02)  # six pairs of levels, each unit found again in the other level
+    assert apart < 0.05
 
 
 def test_contrast_is_low_where_texts_keep_to_themselves(model, tokens):
@@ -212,7 +220,7 @@ def test_contrast_is_low_where_texts_keep_to_themselves(model, tokens):
 def test_consistency_is_least_where_levels_agree(model, tokens):
     trace = model.unroll(tokens)
     steady = replace_logits(trace, trace.logits[:, :1].expand_as(trace.logits))
-    agreeing = [steady.logits.log_softmax(-1)] * 3
+    agreeing = [steady.logits[..., own].log_softmax(-1) for own in OWN]
     assert losses.consistency(SMALL, steady, agreeing) < losses.consistency(SMALL, steady, model.bags(trace))
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from nmri3d.phantoms.backend import open_module
@@ -56,8 +57,11 @@ def test_evidence_grows_twofold_from_level_to_level(figures):
 
 def test_the_answer_key_says_what_was_measured(model, figures):
     names = set()
+    shares = np.array(figures["probes"]["accuracy"])
+    assert len(model.answer_key()) == len(LEVELS)
     for level, truth in enumerate(model.answer_key()):
-        assert f"{100 * figures['probes']['own'][level]:.1f} %" in truth.statement
+        assert f"{100 * shares[level, level]:.1f} %" in truth.statement
+        assert f"{100 * np.delete(shares[:, level], level).max():.1f} %" in truth.statement
         assert truth.name.startswith(LEVELS[level])
         names |= set(truth.components)
     backend = open_module("world-model", model, device="cpu")

@@ -78,3 +78,7 @@ WORD_CLASS = np.array(
 def words_of(level: int, value: int) -> np.ndarray:
     """Token ids, int64 [4], of a value's words: strong, strong, medium, faint."""
     return np.array([TOKEN[word] for word in list(VALUES[level].values())[value]])
+
+
+OWN = tuple(np.flatnonzero(level == WORD_CLASS) for level in range(len(LEVELS)))
+"""Token ids of the content words of each level."""

@@ -1,29 +1,35 @@
 """What the world model learns by: one function a loss, each a mean over batch and steps, in nats where it is information.
 
-    prediction    cross-entropy of each level's prediction with the words of its horizon: next word, sentence, paragraph, ...
-    consistency   a level's prediction says what the level below predicts over the horizon: cross-entropy between the two
-    stability     mean squared change of a latent from token to token, weighted by the level's number: what is above is firm
+    prediction    cross-entropy of the next word, and of each level's prediction with its own words among those of its horizon
+    consistency   the same with what the network as a whole expects of the next word instead of the words: levels and word agree
+    stability     share of a latent's variance that changes from token to token, times the level's number: what is above is firm
     flexibility   minus the entropy of the predictions, weighted more below: what is below stays open
-    separation    share of a latent's variance that lasts over the horizon of the level above: what lasts is to be held there
+    separation    squared correlation of the units of different levels: what one level holds no other has to hold
     bottleneck    rate of the messages between levels: KL of a Gaussian message, of the model's noise, to a standard one
     contrastive   InfoNCE: two latents of a level within its horizon belong together, those of other texts do not
     depth_cost    mean of the depth gates: levels above are asked only where they pay
 
-Nothing here sees the hidden states of the corpus. Sources: A. Alemi et al., "Deep variational information bottleneck" (2017);
-A. van den Oord et al., "Representation learning with contrastive predictive coding" (2018).
+Which words are a level's own is told, as the cues of the text tell it (`nmri3d.phantoms.world_model.lexicon`); the hidden
+states of the corpus are not. Without it levels share what they hold as they like, and nothing is known of them (tried).
+
+Sources: A. Alemi et al., "Deep variational information bottleneck" (2017); H. Barlow, "Possible principles underlying the
+transformations of sensory messages" (1961), as a loss J. Zbontar et al., "Barlow twins" (2021); A. van den Oord et al.,
+"Representation learning with contrastive predictive coding" (2018).
 """
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import torch
 from torch.nn import functional
 
-from nmri3d.phantoms.world_model.lexicon import WORDS
+from nmri3d.phantoms.world_model.lexicon import OWN, WORDS
 from nmri3d.phantoms.world_model.model import Config, Trace, WorldModel
 
 
-def total(model: WorldModel, tokens: torch.Tensor, guidance: float = 1.0) -> torch.Tensor:
-    """Weighted sum of all losses on tokens int64 [batch, steps + 1], a scalar; `guidance` weighs all but the next word's."""
+def total(model: WorldModel, tokens: torch.Tensor) -> torch.Tensor:
+    """Weighted sum of all losses on tokens int64 [batch, steps + 1], a scalar."""
     config = model.config
     trace = model.unroll(tokens[:, :-1])
     bags = model.bags(trace)
@@ -32,22 +38,31 @@ def total(model: WorldModel, tokens: torch.Tensor, guidance: float = 1.0) -> tor
         "consistency": consistency(config, trace, bags),
         "stability": stability(trace),
         "flexibility": flexibility(trace, bags),
-        "separation": separation(config, trace),
+        "separation": separation(trace),
         "bottleneck": bottleneck(config, trace),
         "contrastive": contrastive(config, trace),
         "depth_cost": depth_cost(trace),
     }
-    weighted = [weight * level for weight, level in zip(config.level_weights, by_level, strict=False)]
+    weighted = [weight * level for weight, level in zip((1.0, *config.level_weights), by_level, strict=False)]
     weighted += [getattr(config, name) * value for name, value in parts.items()]
-    return weighted[0] + guidance * sum(weighted[1:], weighted[0].new_zeros(()))
+    return weighted[0] + sum(weighted[1:], weighted[0].new_zeros(()))
 
 
 def prediction(config: Config, trace: Trace, bags: list[torch.Tensor], tokens: torch.Tensor) -> list[torch.Tensor]:
-    """Cross-entropy of each active level with the words that follow; tokens int64 [batch, steps + 1]."""
-    losses = [functional.cross_entropy(trace.logits.flatten(0, 1), tokens[:, 1:].flatten())]
+    """Of the next word, then of each active level, nats a word; tokens int64 [batch, steps + 1]."""
     words = functional.one_hot(tokens[:, 1:], len(WORDS)).float()
-    for bag, horizon in zip(bags, config.horizons[1:], strict=False):
-        losses.append(-(ahead(words, horizon) * bag).sum(-1).mean())
+    return [
+        functional.cross_entropy(trace.logits.flatten(0, 1), tokens[:, 1:].flatten()),
+        *_of_own(config, words, bags),
+    ]
+
+
+def _of_own(config: Config, words: torch.Tensor, bags: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Cross-entropy, nats a word, of each level's prediction with its own words among `words` over its horizon."""
+    losses = []
+    for level, bag in enumerate(bags):
+        own = ahead(words[..., OWN[level]], config.horizons[level])
+        losses.append(-(own * bag).sum() / own.sum())
     return losses
 
 
@@ -60,18 +75,17 @@ def ahead(values: torch.Tensor, horizon: int) -> torch.Tensor:
 
 
 def consistency(config: Config, trace: Trace, bags: list[torch.Tensor]) -> torch.Tensor:
-    """Cross-entropy of each level's prediction with what the level below predicts over the horizon."""
-    below = [trace.logits.softmax(-1).detach(), *(bag.exp().detach() for bag in bags)]
-    terms = [
-        -(ahead(lower, horizon) * bag).sum(-1).mean()
-        for lower, bag, horizon in zip(below, bags, config.horizons[1:], strict=False)
-    ]
-    return sum(terms, trace.logits.new_zeros(()))
+    """Cross-entropy, nats a word, of each level's prediction with its own words as the network expects them."""
+    said = trace.logits.softmax(-1).detach()
+    return sum(_of_own(config, said, bags), trace.logits.new_zeros(()))
 
 
 def stability(trace: Trace) -> torch.Tensor:
-    """Mean squared change of the latents, times the number of the level."""
-    terms = [level * latent.diff(dim=1).square().mean() for level, latent in enumerate(trace.latents)]
+    """Mean squared change of the latents over their variance, times the number of the level (2: a latent without memory)."""
+    terms = [
+        level * latent.diff(dim=1).square().mean((0, 1)).sum() / (latent.flatten(0, 1).var(0).sum() + 1e-6)
+        for level, latent in enumerate(trace.latents)
+    ]
     return sum(terms, trace.logits.new_zeros(()))
 
 
@@ -82,12 +96,13 @@ def flexibility(trace: Trace, bags: list[torch.Tensor]) -> torch.Tensor:
     return sum(terms, trace.logits.new_zeros(()))
 
 
-def separation(config: Config, trace: Trace) -> torch.Tensor:
-    """Variance over texts of each latent's mean over the horizon of the level above, by its whole variance; summed."""
-    terms = []
-    for latent, horizon in zip(trace.latents[:-1], config.horizons[1:], strict=False):
-        lasting = ahead(latent, horizon)[:, : max(latent.shape[1] - horizon, 1)]
-        terms.append(lasting.var(0).mean() / (latent.flatten(0, 1).var(0).mean() + 1e-6))
+def separation(trace: Trace) -> torch.Tensor:
+    """Sum over pairs of levels of the squared correlations of their units, by the number of units of one."""
+    scaled = []
+    for latent in trace.latents:
+        centered = latent.flatten(0, 1) - latent.mean((0, 1))
+        scaled.append(centered / (centered.square().mean(0).sqrt() + 1e-3))
+    terms = [(one.T @ other / len(one)).square().sum() / one.shape[1] for one, other in combinations(scaled, 2)]
     return sum(terms, trace.logits.new_zeros(()))
 
 

@@ -4,7 +4,7 @@
     probes      share of tokens whose hidden value a linear probe names, where the ideal observer's posterior is at least SURE
     recovery    one word is replaced by a strong word of another scene: how far each latent moves from that of the untouched
                 text (in standard deviations of the level), and after how many tokens the distance is half its peak
-    coherence   how often a level finds the true words of its horizon likelier than those of another text (0.5: chance)
+    coherence   how often a level finds the true words that it predicts likelier than those of another text (0.5: chance)
     depth       what a token's prediction loses, in nats (KL), when the levels from k on are cut off, beside what the ideal
                 observer loses; the depth needed is the smallest k that loses less than ENOUGH
 
@@ -23,7 +23,7 @@ from scipy.stats import spearmanr
 from torch.nn import functional
 
 from nmri3d.phantoms.world_model.corpus import HELD_OUT, Hierarchy, Streams, sample
-from nmri3d.phantoms.world_model.lexicon import CUES, LEVELS, N_CLASSES, TOKEN, VALUES, WORD_CLASS, WORDS, words_of
+from nmri3d.phantoms.world_model.lexicon import CUES, LEVELS, N_CLASSES, OWN, TOKEN, VALUES, WORD_CLASS, WORDS, words_of
 from nmri3d.phantoms.world_model.losses import ahead
 from nmri3d.phantoms.world_model.model import Trace, WorldModel
 from nmri3d.phantoms.world_model.observer import Observed, marginal, next_words, observe, without_levels
@@ -145,15 +145,18 @@ def recovery(model: WorldModel, test: HeldOut, at: int = 48) -> dict[str, list[f
 
 @torch.no_grad()
 def coherence(model: WorldModel, trace: Trace, test: HeldOut) -> list[float]:
-    """Share of tokens at which a level prefers the true words of its horizon to those of the next stream."""
-    tokens = torch.as_tensor(test.text.tokens)
-    words = functional.one_hot(tokens[:, 1:], len(WORDS)).float()
+    """Share of tokens at which a level finds its own words of its horizon likelier than those of the next stream, a word each.
+
+    Tokens count where both streams have some.
+    """
+    words = functional.one_hot(torch.as_tensor(test.text.tokens)[:, 1:], len(WORDS)).float()
     shares = []
-    for log, horizon in zip([trace.logits.log_softmax(-1), *model.bags(trace)], model.config.horizons, strict=True):
-        following = ahead(words, horizon)[:, :-horizon]
-        scores = log[:, : following.shape[1]]
-        true, other = (scores * following).sum(-1), (scores * following.roll(1, 0)).sum(-1)
-        shares.append(float(((true > other).float() + 0.5 * (true == other)).mean()))
+    for log, own, horizon in zip(model.bags(trace), OWN, model.config.horizons, strict=True):
+        following = ahead(words[..., own], horizon)[:, :-horizon]
+        other = following.roll(1, 0)
+        scores = [(log[:, : following.shape[1]] * spoken).sum(-1) / spoken.sum(-1) for spoken in (following, other)]
+        true, false = (score[(following.sum(-1) > 0) & (other.sum(-1) > 0)] for score in scores)
+        shares.append(float(((true > false).float() + 0.5 * (true == false)).mean()))
     return shares
 
 

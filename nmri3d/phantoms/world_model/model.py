@@ -14,7 +14,7 @@ could hold by itself, or in a loop, what is not its own (tried: the token level 
 others were ignored). d, the top-down conditioning, is of the token before where it enters `up`.
 depth[l], one number a token, is how much the token level asks of level l + 1, which conditions the level below it and has
 its say on the next word by that much (dynamic depth).
-Each level l > 0 also predicts the words of its own horizon from s[l] (`bags`): next sentence, paragraph, discourse.
+Each level also predicts, from s[l], which of its own words come within its horizon (`bags`).
 
 Convention. Steps are tokens. Levels are numbered from the quickest, as in `nmri3d.phantoms.world_model.lexicon`: the token
 level holds the scene, the sentence level the topic, the paragraph level the place, the discourse level the society.
@@ -41,7 +41,7 @@ from nmri3d.errors import InputError
 from nmri3d.models.backend import Stimulus
 from nmri3d.phantoms.phantom import Identity, Part, Phantom, Truth
 from nmri3d.phantoms.world_model.corpus import Hierarchy, sample
-from nmri3d.phantoms.world_model.lexicon import LEVELS, TOKEN, WORDS
+from nmri3d.phantoms.world_model.lexicon import LEVELS, OWN, TOKEN, WORDS
 
 LONGEST_TEXT = 512
 
@@ -61,28 +61,29 @@ class Config:
 
     width, group     units a level, and units a component of its latent
     least            smallest share of itself that a level renews at a token
-    horizons         tokens ahead that a level predicts the words of
+    horizons         tokens ahead that a level predicts its own words of
     learned_clocks   False: a level renews the same share of itself at every token, that of the start of training
     top_down         False: no level is conditioned by those above
     noise            standard deviation of the noise on messages between levels while training (information bottleneck)
-    level_weights    weight of each level's prediction loss, then one weight each of the other losses
+    level_weights    weight of each level's prediction of its own words, then one weight each of the other losses; the next
+                     word's is 1
     """
 
     width: int = 64
     group: int = 4
     least: tuple[float, ...] = (0.4, 0.08, 0.04, 0.002)
-    horizons: tuple[int, ...] = (1, 6, 24, 64)
+    horizons: tuple[int, ...] = (3, 6, 24, 64)
     learned_clocks: bool = True
     top_down: bool = True
     noise: float = 0.02
-    level_weights: tuple[float, ...] = (1.0, 0.3, 0.15, 0.075)
-    consistency: float = 0.05
-    stability: float = 0.02
-    flexibility: float = 0.005
-    separation: float = 0.05
-    bottleneck: float = 0.0005
-    contrastive: float = 0.02
-    depth_cost: float = 0.002
+    level_weights: tuple[float, ...] = (0.2, 0.2, 0.2, 0.2)
+    consistency: float = 0.02
+    stability: float = 0.04
+    flexibility: float = 0.002
+    separation: float = 0.1
+    bottleneck: float = 0.0001
+    contrastive: float = 0.002
+    depth_cost: float = 0.001
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,7 @@ class WorldModel(Phantom):
         self.candidate = nn.ModuleList(nn.Linear(width, width) for _ in range(n))
         self.clock = nn.ModuleList(nn.Linear(3 * width, width) for _ in range(n if config.learned_clocks else 0))
         self.predictor = nn.ModuleList(nn.Linear(width, width) for _ in range(n))
-        self.bag = nn.ModuleList(nn.Linear(width, len(WORDS)) for _ in range(n - 1))
+        self.bag = nn.ModuleList(nn.Linear(width, len(own)) for own in OWN)
         self.top_down = nn.ModuleList(
             nn.Linear(width, width, bias=False) for _ in range(n - 1 if config.top_down else 0)
         )
@@ -203,15 +204,13 @@ class WorldModel(Phantom):
         )
 
     def predictions(self, **inputs: torch.Tensor) -> Sequence[torch.Tensor]:
-        """Logits of the next word, and each level's log probabilities of the words in its horizon."""
+        """Logits of the next word, and each level's log probabilities of its own words."""
         trace = self.unroll(**inputs)
         return (trace.logits, *self.bags(trace))
 
     def bags(self, trace: Trace) -> list[torch.Tensor]:
-        """Each level's prediction of the words in its horizon, log probabilities [batch, steps, words], from level 1 on."""
-        return [
-            self.bag[level - 1](expected).log_softmax(-1) for level, expected in enumerate(trace.expected) if level > 0
-        ]
+        """Each level's prediction of its own words, log probabilities [batch, steps, words of the level]."""
+        return [bag(expected).log_softmax(-1) for bag, expected in zip(self.bag, trace.expected, strict=False)]
 
     def _gate(self, level: int, *seen: torch.Tensor) -> torch.Tensor:
         least = self.config.least[level]
@@ -249,7 +248,7 @@ class WorldModel(Phantom):
         return WORDS
 
     def weights(self, part: Part) -> Mapping[str, torch.Tensor]:
-        """A part's own parameters; a predictor holds its level's prediction of the horizon's words too."""
+        """A part's own parameters; a predictor holds its level's prediction of its own words too."""
 
         def of(module: nn.Module, name: str) -> dict[str, torch.Tensor]:
             return {f"{key[0]}_{name}".replace("w_", "W_"): value for key, value in module.named_parameters()}
@@ -265,9 +264,9 @@ class WorldModel(Phantom):
             return {key: value[part.layer - 1 : part.layer] for key, value in of(self.depth, "depth").items()}
         if part.kind == "bottom_up":
             return of(self.bottom_up[part.layer - 1], "bottom_up")
-        if part.kind == "predictor" and part.layer > 0:
-            return of(self.predictor[part.layer], "predictor") | of(self.bag[part.layer - 1], "bag")
-        table = {"clock": self.clock, "top_down": self.top_down, "predictor": self.predictor}
+        if part.kind == "predictor":
+            return of(self.predictor[part.layer], "predictor") | of(self.bag[part.layer], "bag")
+        table = {"clock": self.clock, "top_down": self.top_down}
         return of(table[part.kind][part.layer], part.kind)
 
     def stimulus(self, text: str) -> Stimulus:
@@ -300,18 +299,21 @@ class WorldModel(Phantom):
     def answer_key(self) -> Sequence[Truth]:
         """Which level holds which hidden variable, by the trainer's probes on held-out text (kept with the weights).
 
-        A level is said to hold its variable where its probe is right in `HELD` of the tokens and no other is more often.
+        A level holds its variable where its probe is right in `HELD` of the tokens. Others may hold it too; each statement
+        says how well the best of them does.
         """
         truths = []
         for level, (name, hidden) in enumerate(zip(DEPTHS, LEVELS, strict=True)):
             shares = self.probe_accuracy[:, level].tolist()
-            if shares[level] < HELD or shares[level] < max(shares):
+            if shares[level] < HELD:
                 continue
+            other = max((number for number in range(len(DEPTHS)) if number != level), key=shares.__getitem__)
             truths.append(
                 Truth(
                     f"{hidden} in the {name} level",
                     f"The {name} level's latent names the {hidden}: a linear probe is right in {100 * shares[level]:.1f} % of "
-                    "held-out tokens at which the ideal observer is sure.",
+                    f"held-out tokens at which the ideal observer is sure; on the {DEPTHS[other]} level, the best of the "
+                    f"others, in {100 * shares[other]:.1f} %.",
                     tuple(f"latent.{level}.{group}" for group in range(self.config.width // self.config.group)),
                     "training",
                 )
