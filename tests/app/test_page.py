@@ -307,6 +307,26 @@ def test_a_drag_turns_and_does_not_select_and_escape_clears(page: Any, atlas: An
     page.wait_for_selector(by("selected-id"), state="detached")
 
 
+def test_a_drag_takes_over_from_a_turn_under_way(page: Any, atlas: Any) -> None:
+    view = known_view(page, atlas)
+    x, y, _ = view.pixels_inside()[0]
+    box = frame(page)
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    page.evaluate(
+        """() => {
+          const { stand } = nmri3d.painter;
+          stand.setView("lateral_right", true);
+          window.goal = stand.turn.goal.position;
+        }"""
+    )
+    page.mouse.down()
+    page.mouse.move(box["x"] + x + 40, box["y"] + y, steps=4)
+    page.mouse.up()
+    assert page.evaluate("nmri3d.painter.stand.turn") is None
+    still(page)
+    assert page.evaluate("Math.hypot(...nmri3d.painter.camera.getPosition().map((x, axis) => x - goal[axis]))") > 20
+
+
 def test_the_panel_follows_the_mode(page: Any, atlas: Any, service: Any) -> None:
     row = atlas.components.row("blocks.1.mlp")
     page.evaluate(f"nmri3d.select({row})")

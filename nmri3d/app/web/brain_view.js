@@ -205,13 +205,15 @@
           },
         });
         const turned = (event) => {
-          if (event.type === "wheel" || event.buttons) nmri.view.touched = true;
+          if (event.type !== "wheel" && !event.buttons) return;
+          nmri.view.touched = true;
+          if (painter) painter.stand.turn = null; // the hand takes over from a turn under way
         };
         element.addEventListener("pointermove", turned);
         element.addEventListener("wheel", turned, { passive: true });
         resizeWatch = new ResizeObserver(() => {
-          // An untouched preset keeps fitting its frame.
-          if (painter && !nmri.view.touched) window.requestAnimationFrame(() => painter && painter.setView(store.view, false));
+          // An untouched preset keeps fitting its frame; a drag may begin before the frame is drawn.
+          window.requestAnimationFrame(() => painter && !nmri.view.touched && painter.setView(store.view, false));
           readOrientation();
         });
         resizeWatch.observe(element);
