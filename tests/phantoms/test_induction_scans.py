@@ -50,6 +50,10 @@ def tokens(backend):
     return backend.token_id(TARGET), backend.token_id(FOIL)
 
 
+def test_it_says_what_it_is(backend):
+    assert backend.info.architecture == "Induction"
+
+
 def test_the_table_has_no_mlps_and_adds_up(backend):
     table, network = backend.components, backend.network
     assert table.ids[0] == "embed"

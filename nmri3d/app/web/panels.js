@@ -137,11 +137,13 @@
 
   // -- layer summary ----------------------------------------------------------------------------------------------
 
+  const ROOMY = 10; // so few rows have room for names and values in any window
+
   nmri.components["nmri-layers"] = {
     template: `
       <div class="layers" v-if="layers.length" data-testid="layer-summary">
         <div class="layers-head"><span title="Mean of the layer's heads">ATTENTION, mean</span><span>layer</span><span>MLP</span></div>
-        <div class="layers-body">
+        <div class="layers-body" :class="{ roomy: layers.length <= ROOMY }">
           <div v-for="(layer, i) in layers" :key="layer.name" class="layer" :class="{ marked: layer.marked, end: layer.end }">
             <button v-if="layer.left" type="button" class="bar left" :title="layer.left.title" :aria-label="layer.left.title" :class="{ on: layer.left.rows.includes(store.selected) }" @click="nmri.reveal(layer.left.row)">
               <span class="value">{{ layer.left.text }}</span><span class="fill" :style="layer.left.style"></span>
@@ -204,7 +206,7 @@
       const empty = computed(() =>
         nmri.geometry() ? "Bars for every layer appear with a scan." : "Bars for every layer appear with a model.",
       );
-      return { layers, empty, store, nmri };
+      return { layers, empty, store, nmri, ROOMY };
     },
   };
 

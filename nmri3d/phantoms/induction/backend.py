@@ -9,6 +9,7 @@ Left out: anything that scans do.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,6 +50,7 @@ class InductionBackend(Transformer):
         """As `Transformer`; `checkpoint.hf_model` is a `CalledAsHuggingFace`."""
         self.network: Induction = checkpoint.hf_model.network
         super().__init__(checkpoint, PATHS, HookedPasses(), progress=progress)
+        self.info = replace(self.info, architecture=type(self.network).__name__)
 
     def stimulus(self, text: str) -> Stimulus:
         """Read words; see `Induction.stimulus`."""
