@@ -1,4 +1,4 @@
-"""The checks of the cerebellum phantom: found in the shipped network, and by chance alone in one with other weights."""
+"""The checks of the cerebellum phantom: found by chance alone in a network with other weights."""
 
 import numpy as np
 import pytest
@@ -9,27 +9,12 @@ from nmri3d.phantoms.calibration import SIGNIFICANT, judge
 from nmri3d.phantoms.cerebellum.calibration import LEARNED, checks, checks_for
 from nmri3d.phantoms.cerebellum.model import Cerebellum
 from nmri3d.phantoms.registry import shipped
-from nmri3d.template.access import templates_kept_in
-
-
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory):
-    with templates_kept_in(tmp_path_factory.mktemp("templates")):
-        yield PhantomBackend(shipped("cerebellum"))
 
 
 @pytest.fixture(scope="module")
 def null():
     torch.manual_seed(17)
     return PhantomBackend(Cerebellum().eval().requires_grad_(False))
-
-
-@pytest.mark.parametrize("check", checks(), ids=lambda check: check.name)
-def test_planted_truth_is_found(backend, check):
-    finding = judge(check, backend)
-    assert finding.effect >= check.least
-    assert finding.p < SIGNIFICANT
-    assert finding.leading[0][2]
 
 
 def test_another_wiring_does_not_have_the_same_answers(null):

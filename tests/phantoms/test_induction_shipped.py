@@ -1,12 +1,10 @@
-"""The shipped induction network: its figures and answer key, measured anew on other texts, and what its scans find."""
+"""The shipped induction network: its figures and answer key, measured anew on other texts."""
 
 import json
 
-import numpy as np
 import pytest
 
-from nmri3d.phantoms.calibration import SIGNIFICANT, judge
-from nmri3d.phantoms.induction.calibration import cases, checks
+from nmri3d.phantoms.induction.calibration import cases
 from nmri3d.phantoms.induction.measuring import (
     NAMED,
     accuracy,
@@ -93,11 +91,3 @@ def test_cases_are_texts_of_lags_never_trained():
         assert len(set(other)) == len(other) == len(words)
         assert case.foil not in {*words, *other}
         assert {*words, *other} <= set(WORDS)
-
-
-@pytest.mark.parametrize("check", checks(), ids=lambda check: check.name)
-def test_scans_find_what_is_planted(backend, check):
-    finding = judge(check, backend)
-    assert finding.p < SIGNIFICANT
-    assert finding.effect >= check.least
-    assert np.isfinite(finding.z)
