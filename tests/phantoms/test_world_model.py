@@ -208,6 +208,15 @@ def test_separation_is_least_where_levels_hold_different_things(model, tokens):
     assert apart < 0.05
 
 
+def test_reach_is_the_variance_of_what_is_said_of_other_levels(model, tokens):
+    trace = model.unroll(tokens)
+    by_hand = 0.0
+    for level in range(4):
+        votes = model.decoder[level](trace.expected[level]).detach().numpy()
+        by_hand += sum(np.var(votes[..., OWN[other]], axis=-1).mean() for other in range(4) if other != level)
+    assert losses.reach(model, trace).item() == pytest.approx(by_hand, rel=1e-4)
+
+
 def test_contrast_is_low_where_texts_keep_to_themselves(model, tokens):
     trace = model.unroll(tokens)
     apart = torch.eye(3, 8)[:, None].expand(-1, 9, -1)

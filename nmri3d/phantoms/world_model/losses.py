@@ -5,12 +5,15 @@
     stability     share of a latent's variance that changes from token to token, times the level's number: what is above is firm
     flexibility   minus the entropy of the predictions, weighted more below: what is below stays open
     separation    squared correlation of the units of different levels: what one level holds no other has to hold
+    reach         how much a level says which of another level's words comes next: each speaks of its own
     bottleneck    rate of the messages between levels: KL of a Gaussian message, of the model's noise, to a standard one
     contrastive   InfoNCE: two latents of a level within its horizon belong together, those of other texts do not
     depth_cost    mean of the depth gates: levels above are asked only where they pay
 
 Which words are a level's own is told, as the cues of the text tell it (`nmri3d.phantoms.world_model.lexicon`); the hidden
-states of the corpus are not. Without it levels share what they hold as they like, and nothing is known of them (tried).
+states of the corpus are not. Without it levels share what they hold as they like, and nothing is known of them (tried). A
+level that must not say another's words has no use for holding what they speak of, and the next word is predicted no worse;
+separation alone had to be so strong for it that prediction suffered (tried).
 
 Sources: A. Alemi et al., "Deep variational information bottleneck" (2017); H. Barlow, "Possible principles underlying the
 transformations of sensory messages" (1961), as a loss J. Zbontar et al., "Barlow twins" (2021); A. van den Oord et al.,
@@ -39,6 +42,7 @@ def total(model: WorldModel, tokens: torch.Tensor) -> torch.Tensor:
         "stability": stability(trace),
         "flexibility": flexibility(trace, bags),
         "separation": separation(trace),
+        "reach": reach(model, trace),
         "bottleneck": bottleneck(config, trace),
         "contrastive": contrastive(config, trace),
         "depth_cost": depth_cost(trace),
@@ -103,6 +107,17 @@ def separation(trace: Trace) -> torch.Tensor:
         centered = latent.flatten(0, 1) - latent.mean((0, 1))
         scaled.append(centered / (centered.square().mean(0).sqrt() + 1e-3))
     terms = [(one.T @ other / len(one)).square().sum() / one.shape[1] for one, other in combinations(scaled, 2)]
+    return sum(terms, trace.logits.new_zeros(()))
+
+
+def reach(model: WorldModel, trace: Trace) -> torch.Tensor:
+    """Variance, nats^2, of a level's votes among the words of another level, summed over pairs of levels."""
+    terms = [
+        model.decoder[level](expected)[..., own].var(-1, unbiased=False).mean()
+        for level, expected in enumerate(trace.expected)
+        for other, own in enumerate(OWN)
+        if other != level
+    ]
     return sum(terms, trace.logits.new_zeros(()))
 
 

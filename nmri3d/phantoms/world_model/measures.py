@@ -50,6 +50,11 @@ def held_out(hierarchy: Hierarchy) -> HeldOut:
     return HeldOut(text, observe(hierarchy, text.tokens))
 
 
+def development(hierarchy: Hierarchy) -> np.ndarray:
+    """Tokens int64 [streams, length] that choices were made on."""
+    return sample(hierarchy, TEST_STREAMS, TEST_LENGTH, HELD_OUT).tokens
+
+
 @torch.no_grad()
 def traced(model: WorldModel, tokens: np.ndarray) -> Trace:
     """A pass in evaluation mode over tokens int64 [streams, length]."""

@@ -71,16 +71,17 @@ class Config:
 
     width: int = 64
     group: int = 4
-    least: tuple[float, ...] = (0.4, 0.08, 0.04, 0.002)
+    least: tuple[float, ...] = (0.4, 0.08, 0.03, 0.002)
     horizons: tuple[int, ...] = (3, 6, 24, 64)
     learned_clocks: bool = True
     top_down: bool = True
     noise: float = 0.02
     level_weights: tuple[float, ...] = (0.2, 0.2, 0.2, 0.2)
     consistency: float = 0.02
-    stability: float = 0.04
+    stability: float = 0.02
     flexibility: float = 0.002
-    separation: float = 0.1
+    separation: float = 0.002
+    reach: float = 0.1
     bottleneck: float = 0.0001
     contrastive: float = 0.002
     depth_cost: float = 0.001
@@ -113,7 +114,7 @@ class WorldModel(Phantom):
         outputs="logits",
         metric="logit of the target word minus logit of the foil, at the chosen token",
         examples=(
-            "in seoul . greets barista while waits about recipe at espresso in kimchi",
+            "in seoul . greets barista while waits about recipe at espresso in",
             "in paris at train . waits about song while yawns at ticket ¶ at sofa about guitar",
             "in rio at pond about goal while laughs about referee . while jokes about team in samba",
             "in cairo at vendor about spice while pays . about dinner while counts in nile § in seoul at desk",

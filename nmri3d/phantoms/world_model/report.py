@@ -17,36 +17,42 @@ from nmri3d.phantoms.world_model.model import DEPTHS
 ALL_LEVELS = range(len(DEPTHS))
 
 
-def tables(runs: Sequence[Run], figures: Mapping[Run, Figures], ideal: Mapping[str, Any]) -> str:
-    """All tables, and which runs are missing."""
+def tables(
+    runs: Sequence[Run], figures: Mapping[Run, Figures], ideal: Mapping[str, Any], rates: Mapping[str, float]
+) -> str:
+    """All tables, and which runs are missing; `rates` are the chosen learning rates, by network."""
     found: dict[str, list[Figures]] = {}
     for run in runs:
         if run in figures:
             found.setdefault(run.name, []).append(figures[run])
-    rates = {name: rows for name, rows in found.items() if name.startswith("rate ")}
-    networks = {name: rows for name, rows in found.items() if name not in rates}
+    networks = {name: rows for name, rows in found.items() if not name.startswith("rate ")}
     blocks = [_networks(networks, ideal), _weights(networks, ideal), _levels(networks.get("world model", []))]
-    if rates:
-        rows = [
-            [name.removeprefix("rate "), spread([row["development"] for row in own])] for name, own in rates.items()
-        ]
-        blocks.append(
-            table(["learning rate and network, a third of the updates", "perplexity, development text"], rows)
-        )
+    blocks.append(_rates(figures, rates))
     missing = [run.key for run in runs if run not in figures]
     if missing:
         blocks.append(f"Missing: {', '.join(missing)}.")
-    return "\n\n".join(blocks)
+    return "\n\n".join(filter(None, blocks))
+
+
+def _rates(figures: Mapping[Run, Figures], chosen: Mapping[str, float]) -> str:
+    """Of the first seed: perplexity on the development text at the rates that were tried, and at the chosen one."""
+    rows = []
+    for run, found in figures.items():
+        tried = run.name.startswith("rate ")
+        if run.seed == 0 and (tried or run.name in chosen):
+            rate, name = run.name.split(maxsplit=2)[1:] if tried else (str(chosen[run.name]), run.name)
+            rows.append([name, rate, f"{found['development']:.3f}", "" if tried else "chosen"])
+    return table(["network", "rate", "perplexity, development text, first seed", ""], sorted(rows)) if rows else ""
 
 
 def _networks(found: Mapping[str, Sequence[Figures]], ideal: Mapping[str, Any]) -> str:
     """Perplexity and what each level's own probe names, in percent, where the ideal observer is sure."""
-    rows = [["ideal observer", NOTHING, NOTHING, f"{ideal['perplexity']:.2f}", *[NOTHING] * len(LEVELS)]]
+    rows = [["ideal observer", NOTHING, NOTHING, f"{ideal['perplexity']:.3f}", *[NOTHING] * len(LEVELS)]]
     for name, own in found.items():
         probes = [
             spread([100 * row["probes"]["own"][level] for row in own if "probes" in row], ".1f") for level in ALL_LEVELS
         ]
-        perplexity = spread([row["perplexity"] for row in own], ".2f")
+        perplexity = spread([row["perplexity"] for row in own], ".3f")
         rows.append([name, str(len(own)), f"{own[0]['parameters']:,}", perplexity, *probes])
     return table(["network", "seeds", "parameters", "perplexity", *(f"{hidden}, %" for hidden in LEVELS)], rows)
 
