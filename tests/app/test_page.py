@@ -327,6 +327,22 @@ def test_a_drag_takes_over_from_a_turn_under_way(page: Any, atlas: Any) -> None:
     assert page.evaluate("Math.hypot(...nmri3d.painter.camera.getPosition().map((x, axis) => x - goal[axis]))") > 20
 
 
+def test_a_drag_in_a_single_move_turns(page: Any, atlas: Any) -> None:
+    """As the browser tells it where pictures take long: moves that come while it draws are one."""
+    view = known_view(page, atlas)
+    x, y, _ = view.pixels_inside()[0]
+    box = frame(page)
+    position = page.evaluate("Array.from(nmri3d.painter.camera.getPosition())")
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    page.mouse.down()
+    page.wait_for_timeout(400)  # vtk.js takes what follows for the start of a move
+    page.mouse.move(box["x"] + x + 120, box["y"] + y)
+    page.mouse.up()
+    still(page)
+    turned = page.evaluate("Array.from(nmri3d.painter.camera.getPosition())")
+    assert np.linalg.norm(np.subtract(turned, position)) > 20
+
+
 def test_the_panel_follows_the_mode(page: Any, atlas: Any, service: Any) -> None:
     row = atlas.components.row("blocks.1.mlp")
     page.evaluate(f"nmri3d.select({row})")

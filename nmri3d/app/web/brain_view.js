@@ -132,6 +132,7 @@
       let poll = 0;
       let unfollow = null;
       let cameraWatch = null;
+      let moveWatch = null;
       let resizeWatch = null;
 
       function readOrientation() {
@@ -183,6 +184,10 @@
           after();
         };
         cameraWatch = painter.camera.onModified(readOrientation);
+        // To vtk.js the first move after 200 ms is a start, which turns nothing: where pictures take longer, every move is.
+        const interactor = view.renderWindow.getInteractor();
+        if (moveWatch) moveWatch.unsubscribe();
+        moveWatch = interactor.onStartMouseMove((event) => interactor.mouseMoveEvent(event));
         painter.marks.setBorders(store.borders);
         painter.tracts.setFlow(store.flow);
         painter.setView(store.view, false);
@@ -227,6 +232,7 @@
         if (unfollow) unfollow();
         if (resizeWatch) resizeWatch.disconnect();
         if (cameraWatch) cameraWatch.unsubscribe();
+        if (moveWatch) moveWatch.unsubscribe();
       });
 
       watch(() => store.epoch, begin);
