@@ -55,6 +55,15 @@ def known_view(page: Any, atlas: Any, surface: str = "pial") -> KnownView:
     return KnownView(atlas, surface, "lateral_left", box["width"], box["height"])
 
 
+def pressed(page: Any, atlas: Any) -> tuple[int, int, dict[str, float], list[float]]:
+    """Press on the brain in a known view: x and y in the frame, the frame, and where the camera stands."""
+    x, y, _ = known_view(page, atlas).pixels_inside()[0]
+    box = frame(page)
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    page.mouse.down()
+    return x, y, box, page.evaluate("Array.from(nmri3d.painter.camera.getPosition())")
+
+
 def click_brain(page: Any, x: float, y: float) -> None:
     box = frame(page)
     page.mouse.click(box["x"] + x + 0.5, box["y"] + y + 0.5)
@@ -283,12 +292,7 @@ def test_background_and_medial_wall_select_nothing(page: Any, atlas: Any) -> Non
 
 
 def test_a_drag_turns_and_does_not_select_and_escape_clears(page: Any, atlas: Any) -> None:
-    view = known_view(page, atlas)
-    x, y, _ = view.pixels_inside()[0]
-    box = frame(page)
-    position = page.evaluate("Array.from(nmri3d.painter.camera.getPosition())")
-    page.mouse.move(box["x"] + x, box["y"] + y)
-    page.mouse.down()
+    x, y, box, position = pressed(page, atlas)
     page.mouse.move(box["x"] + x + 240, box["y"] + y + 10, steps=8)
     page.mouse.up()
     page.wait_for_function(
@@ -329,12 +333,7 @@ def test_a_drag_takes_over_from_a_turn_under_way(page: Any, atlas: Any) -> None:
 
 def test_a_drag_in_a_single_move_turns(page: Any, atlas: Any) -> None:
     """As the browser tells it where pictures take long: moves that come while it draws are one."""
-    view = known_view(page, atlas)
-    x, y, _ = view.pixels_inside()[0]
-    box = frame(page)
-    position = page.evaluate("Array.from(nmri3d.painter.camera.getPosition())")
-    page.mouse.move(box["x"] + x, box["y"] + y)
-    page.mouse.down()
+    x, y, box, position = pressed(page, atlas)
     page.wait_for_timeout(400)  # vtk.js takes what follows for the start of a move
     page.mouse.move(box["x"] + x + 120, box["y"] + y)
     page.mouse.up()
