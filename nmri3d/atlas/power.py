@@ -14,6 +14,7 @@ Source: Aurenhammer 1987, "Power diagrams".
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -132,11 +133,12 @@ def nearest_cell(domain: Domain, seeds: np.ndarray, offsets: np.ndarray) -> np.n
     return label
 
 
-def _difference(
-    points: np.ndarray, seeds: np.ndarray, offsets: np.ndarray, i: np.ndarray, j: np.ndarray, at: np.ndarray
-) -> np.ndarray:
-    """Value of cells i minus that of cells j at points number `at`."""
-    return np.einsum("fk,fk->f", points[at], seeds[i] - seeds[j]) + offsets[i] - offsets[j]
+def _differences(
+    points: np.ndarray, seeds: np.ndarray, offsets: np.ndarray, i: np.ndarray, j: np.ndarray, at: Iterable[np.ndarray]
+) -> list[np.ndarray]:
+    """Value of cells i [f] minus that of cells j [f], for each of the points number `at`, [f] each."""
+    slope, offset_i, offset_j = seeds[i] - seeds[j], offsets[i], offsets[j]
+    return [np.einsum("fk,fk->f", points[one], slope) + offset_i - offset_j for one in at]
 
 
 def _crossing(value_a: np.ndarray, value_b: np.ndarray) -> np.ndarray:
@@ -154,8 +156,8 @@ def _triple_points(
     Where it falls outside the face, the nearest place inside is taken: the face cannot show the border beyond.
     """
     i, j, k = label[faces].T
-    ij = np.column_stack([_difference(points, seeds, offsets, i, j, faces[:, c]) for c in range(3)])
-    jk = np.column_stack([_difference(points, seeds, offsets, j, k, faces[:, c]) for c in range(3)])
+    ij = np.column_stack(_differences(points, seeds, offsets, i, j, faces.T))
+    jk = np.column_stack(_differences(points, seeds, offsets, j, k, faces.T))
     weights = np.cross(ij, jk)
     total = weights.sum(axis=1, keepdims=True)
     flat = np.abs(total) < 1e-12 * np.abs(weights).sum(axis=1, keepdims=True) + 1e-300
@@ -181,7 +183,7 @@ def measure(domain: Domain, seeds: np.ndarray, offsets: np.ndarray, label: np.nd
     turn = (np.argmin(differs[two], axis=1)[:, None] + np.array([2, 0, 1])) % 3
     a, b, c = np.take_along_axis(faces[two], turn, axis=1).T
     i, j = label[a], label[b]
-    at_a, at_b, at_c = (_difference(points, seeds, offsets, i, j, vertex) for vertex in (a, b, c))
+    at_a, at_b, at_c = _differences(points, seeds, offsets, i, j, (a, b, c))
     ab, ac = _crossing(at_a, at_b), _crossing(at_a, at_c)
     owner += [i, j]
     face += [two, two]
@@ -196,9 +198,9 @@ def measure(domain: Domain, seeds: np.ndarray, offsets: np.ndarray, label: np.nd
             a, b, c = (corners[:, (k + s) % 3] for s in range(3))
             x, y = center[:, (k + 1) % 3], center[:, (k + 2) % 3]
             i, j, h = label[a], label[b], label[c]
-            ij = [_difference(points, seeds, offsets, i, j, vertex) for vertex in (a, b, c)]
+            ij = _differences(points, seeds, offsets, i, j, (a, b, c))
             ab = _crossing(ij[0], ij[1])
-            ac = _crossing(*(_difference(points, seeds, offsets, i, h, vertex) for vertex in (a, c)))
+            ac = _crossing(*_differences(points, seeds, offsets, i, h, (a, c)))
             owner.append(i)
             face.append(three)
             share.append(ab * y + x * ac)  # quadrilateral a, ab, center, ac
@@ -242,7 +244,7 @@ def cut_cells(domain: Domain, seeds: np.ndarray, offsets: np.ndarray, label: np.
 
     def edge_position(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         i, j = label[a], label[b]
-        return _crossing(*(_difference(domain.points, seeds, offsets, i, j, vertex) for vertex in (a, b)))
+        return _crossing(*_differences(domain.points, seeds, offsets, i, j, (a, b)))
 
     def triple_point(faces: np.ndarray) -> np.ndarray:
         return _triple_points(domain.points, seeds, offsets, faces, label)

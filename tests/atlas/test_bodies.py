@@ -225,7 +225,7 @@ def test_no_two_balls_of_any_kind_touch(name):
 @given(st.integers(0, 2**32 - 1), st.integers(1, 600), st.sampled_from((0.0, 1e-3, 0.3)))
 def test_cells_by_blocks_are_those_by_comparing_all(seed, n_cells, spread):
     random = np.random.default_rng(seed)
-    points, seeds = random.normal(size=(700, 3)), random.normal(size=(n_cells, 3))
+    points, seeds = random.normal(size=(2500, 3)), random.normal(size=(n_cells, 3))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     offsets = spread * random.normal(size=n_cells)
     value = points @ seeds.T + offsets
