@@ -171,12 +171,11 @@ class PageBrain:
 
     def form_payload(self, name: str) -> dict[str, Any]:
         """A form for the browser, once it is prepared."""
-        scene = self.scene
-        frame = scene.form_frame(name)
+        form = self.scene.form_of(name)
         if name in NODE_LAYOUTS:
             nodes = self._nodes[name]
-            return balls_payload(name, nodes.center, nodes.radius, frame)
-        return surface_payload(name, scene.form_points(name), scene.form_normals(name), frame)
+            return balls_payload(name, nodes.center, nodes.radius, form.frame)
+        return surface_payload(name, form.points, form.normals, form.frame)
 
     def directions(self) -> bytes:
         """Where the vertices of the drawn mesh lie on the balls of their components, int16 [n_split, 3]."""

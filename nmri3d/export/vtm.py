@@ -116,9 +116,9 @@ def _balls(scene: BrainScene, shown: str) -> tuple[pyvista.PolyData, np.ndarray]
     """A layout of balls, of the faces that it draws, and their component rows, int32."""
     import pyvista
 
-    drawn = scene.form_faces(shown)
-    mesh = pyvista.PolyData.from_regular_faces(_points(scene.form_points(shown)), scene.split_faces[drawn])
-    return mesh, np.asarray(scene.face_component[drawn], dtype=np.int32)
+    form = scene.form_of(shown)
+    mesh = pyvista.PolyData.from_regular_faces(_points(form.points), scene.split_faces[form.faces])
+    return mesh, np.asarray(scene.face_component[form.faces], dtype=np.int32)
 
 
 def _points(points: np.ndarray) -> Any:
@@ -139,7 +139,7 @@ def _tracts(scene: BrainScene, shown: str, tracts: Tracts) -> pyvista.PolyData:
     from nmri3d.scene.tracts import drawable, tract_paths
 
     edges = drawable(tracts, scene.atlas.components)
-    paths, _ = tract_paths(scene.form_frame(shown), edges.source, edges.target)
+    paths, _ = tract_paths(scene.form_of(shown).frame, edges.source, edges.target)
     n, samples = paths.shape[:2]
     mesh = pyvista.PolyData()
     mesh.points = np.ascontiguousarray(paths, dtype=np.float32).reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""An attention whose heads read different residual streams: what path patching and circuits need.
+"""An attention whose heads read different residual streams, and what it then writes: path patching and circuits.
 
 Convention. Each query head gets residuals of its own for its query, key and value input, [heads, T, d_model] each; keys and
 values that heads share are computed once a query head. The rest (norms, positions, mask, output projection) is the
@@ -16,8 +16,12 @@ import torch
 
 from nmri3d.models.blocks import arguments_from
 from nmri3d.models.projections import ProjectionRows
-from nmri3d.models.recording import KeptKeysValues
-from nmri3d.models.sites import Block
+from nmri3d.models.recording import KeptKeysValues, Recording
+from nmri3d.models.sites import Block, wide
+from nmri3d.models.writes import OutputWeights
+
+Readers = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Residuals that the query, key and value inputs of some heads read, three of [heads, T, d_model]."""
 
 
 def heads_of_readers(
@@ -61,3 +65,44 @@ def heads_of_readers(
             handle.remove()
     places = torch.arange(len(own[0]))
     return seen[0][places, :, own[0]].transpose(0, 1)
+
+
+def reread(
+    block: Block,
+    parts: Sequence[ProjectionRows],
+    outputs: OutputWeights,
+    recording: Recording,
+    layer: int,
+    inputs: Readers,
+    heads: Sequence[int],
+) -> torch.Tensor:
+    """What some heads write when their inputs read other residuals; see `ResidualBackend.reread`."""
+    with torch.no_grad():
+        whole = recording.heads[layer].clone()
+        z = heads_of_readers(block, parts, recording.arguments[layer], inputs, heads)
+        whole[:, list(heads)] = z.to(whole.dtype)
+        return outputs.rows(whole, recording.scales[layer])[:, list(heads)]
+
+
+def attention_moved(
+    block: Block,
+    parts: Sequence[ProjectionRows],
+    outputs: OutputWeights,
+    recording: Recording,
+    layer: int,
+    inputs: Readers,
+    head: int,
+) -> torch.Tensor:
+    """Change of an attention's write; see `ResidualBackend.attention_moved`."""
+    recorded = recording.heads[layer]
+    with torch.no_grad():
+        z = heads_of_readers(block, parts, recording.arguments[layer], inputs, [head])
+        whole = recorded.clone()
+        whole[:, head] = z[:, 0].to(whole.dtype)
+        if block.norm_after_attn is None:  # linear, so that nothing large cancels
+            return outputs.write(whole - recorded)[:, head]
+        before, after = (
+            wide(block.norm_after_attn.forward(block.attn_out.forward(heads.flatten(-2)[None]))[0])
+            for heads in (recorded, whole)
+        )
+        return after - before

@@ -22,7 +22,6 @@ from nmri3d.models.backend import (
     DirectReadout,
     EditTarget,
     Metric,
-    ModelInfo,
     Progress,
     Readout,
     Reducer,
@@ -47,17 +46,19 @@ from nmri3d.models.gradients import (
     stream_gradients_of_graph,
 )
 from nmri3d.models.load_checks import TEST_PROMPT, require_complete, require_known_blocks, require_lens
+from nmri3d.models.model_info import model_info
 from nmri3d.models.neuron_features import neuron_features
 from nmri3d.models.parameters import component_table, neuron_table
 from nmri3d.models.passes import Passes, Tap
 from nmri3d.models.progress import part
-from nmri3d.models.projections import ProjectionRows, by_input, projections
-from nmri3d.models.readers import heads_of_readers
+from nmri3d.models.projections import ProjectionRows, projections
+from nmri3d.models.prompts import end_tokens, single_token, tokenized
+from nmri3d.models.readers import Readers, attention_moved, reread
 from nmri3d.models.readout import Readout as LogitReadout
 from nmri3d.models.recording import Recording, entry_point, recording_taps
 from nmri3d.models.replay import StreamEdit, replay
 from nmri3d.models.site_taps import site_taps
-from nmri3d.models.sites import module_map, sites, wide
+from nmri3d.models.sites import Block, module_map, sites, wide
 from nmri3d.models.token_labels import token_label
 from nmri3d.models.weights import (
     AttentionWeights,
@@ -107,68 +108,22 @@ class Transformer:
         self._readout = LogitReadout(self._modules, config)
         self.components = component_table(self.hf_model, self._modules, self._n_heads)
         self.neurons = neuron_table(self._modules, config.hidden_size)
-        self.end_tokens = _end_tokens(self.hf_model, self.tokenizer)
+        self.end_tokens = end_tokens(self.hf_model, self.tokenizer)
         self.kinds = tuple(dict.fromkeys(self.components.kind.tolist()))
         self.structures = ("cortex",) * len(self.components)
         progress(0.3, "checking that the components add up")
         error = self._check()
         progress(0.7, "taking the fingerprint of the weights")
-        parameters = list(self.hf_model.parameters())
-        self.info = ModelInfo(
-            model_id=checkpoint.model_id,
-            title=checkpoint.title,
-            architecture=type(self.hf_model).__name__,
-            n_layers=len(self._modules.blocks),
-            n_heads=self._n_heads,
-            n_kv_heads=getattr(config, "num_key_value_heads", None) or self._n_heads,
-            d_model=config.hidden_size,
-            d_head=by_input(self._modules.blocks[0].attn_out).shape[0] // self._n_heads,
-            d_mlp=int((self.neurons.layer == 0).sum()),
-            d_vocab=config.vocab_size,
-            n_context=int(config.max_position_embeddings),
-            n_params=sum(parameter.numel() for parameter in parameters),
-            dtype=str(self.hf_model.dtype).removeprefix("torch."),
-            device=str(self.hf_model.device),
-            memory_bytes=sum(p.numel() * p.element_size() for p in parameters if not p.is_meta),
-            completeness=error,
-            source=checkpoint.source,
-            fingerprint=self.fingerprint(),
-            parallel_blocks=self._modules.parallel,
-            post_norm=self._modules.has_post_norm,
-            tied_unembedding=self._modules.embed.weight is self._modules.unembed.weight,
-            warnings=checkpoint.warnings,
+        self.info = model_info(
+            checkpoint, self._modules, self.neurons, completeness=error, fingerprint=self.fingerprint()
         )
         progress(1.0, "ready")
 
     # -- running -----------------------------------------------------------------------------------------------------
 
     def stimulus(self, text: str) -> Stimulus:
-        """Tokenize a prompt, with the special tokens that the model's tokenizer adds."""
-        if not isinstance(text, str):
-            raise InputError(f"a prompt is text, got {type(text).__name__}; pass the sentence itself")
-        if not text:
-            raise InputError("the prompt is empty; write at least one word")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"the prompt holds half of a character (a lone surrogate) at place {error.start}; delete it and type it again"
-            ) from None
-        encoded = self.tokenizer(text, return_special_tokens_mask=True)
-        ids = np.asarray(encoded["input_ids"], dtype=np.int64)
-        if len(ids) == 0:
-            raise InputError("the tokenizer makes no token of this prompt; write at least one word")
-        if len(ids) > self.info.n_context:
-            raise InputError(
-                f"the prompt has {len(ids):,} tokens, and {self.info.title} reads at most {self.info.n_context:,}; shorten it"
-            )
-        if (largest := int(ids.max())) >= self.info.d_vocab:
-            raise InputError(
-                f"the prompt holds {self.token_text(largest)!r}, a token that the tokenizer has and {self.info.title} has not; "
-                "leave it out"
-            )
-        labels = tuple(self.token_text(token) for token in ids.tolist())
-        return Stimulus(text, ids, labels, np.asarray(encoded["special_tokens_mask"], dtype=bool))
+        """Tokenize a prompt, with the special tokens that the model's tokenizer adds; see `nmri3d.models.prompts`."""
+        return tokenized(self.tokenizer, text, self.info)
 
     def reference(self) -> Sequence[str]:
         """None of its own: the shipped English text."""
@@ -180,16 +135,7 @@ class Transformer:
 
     def token_id(self, text: str) -> int:
         """Id of a text that is exactly one token. Raises InputError, naming the pieces, for any other."""
-        if not isinstance(text, str) or not text:
-            raise InputError(f"a target token is a text such as ' Mary', got {text!r}")
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        if len(ids) != 1:
-            pieces = " + ".join(repr(self.token_text(token)) for token in ids)
-            hint = (
-                "" if text.startswith(" ") else f"; within a sentence it may be {' ' + text!r}, with a space before it"
-            )
-            raise InputError(f"{text!r} is {len(ids)} tokens ({pieces}), and a target is one{hint}")
-        return int(ids[0])
+        return single_token(self.tokenizer, text)
 
     def run(
         self,
@@ -342,42 +288,16 @@ class Transformer:
             after,
         )
 
-    def reread(
-        self,
-        recording: Recording,
-        layer: int,
-        inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-        heads: Sequence[int],
-    ) -> torch.Tensor:
+    def reread(self, recording: Recording, layer: int, inputs: Readers, heads: Sequence[int]) -> torch.Tensor:
         """What some heads write when their inputs read other residuals; see `ResidualBackend.reread`."""
-        with torch.no_grad():
-            z = heads_of_readers(
-                self._modules.blocks[layer], self._projections[layer], recording.arguments[layer], inputs, heads
-            )
-            whole = recording.heads[layer].clone()
-            whole[:, list(heads)] = z.to(whole.dtype)
-            return self._outputs[layer].rows(whole, recording.scales[layer])[:, list(heads)]
+        return reread(*self._attention_parts(layer), recording, layer, inputs, heads)
 
-    def attention_moved(
-        self,
-        recording: Recording,
-        layer: int,
-        inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-        head: int,
-    ) -> torch.Tensor:
+    def attention_moved(self, recording: Recording, layer: int, inputs: Readers, head: int) -> torch.Tensor:
         """Change of an attention's write; see `ResidualBackend.attention_moved`."""
-        block, recorded = self._modules.blocks[layer], recording.heads[layer]
-        with torch.no_grad():
-            z = heads_of_readers(block, self._projections[layer], recording.arguments[layer], inputs, [head])
-            whole = recorded.clone()
-            whole[:, head] = z[:, 0].to(whole.dtype)
-            if block.norm_after_attn is None:  # linear, so that nothing large cancels
-                return self._outputs[layer].write(whole - recorded)[:, head]
-            before, after = (
-                wide(block.norm_after_attn.forward(block.attn_out.forward(heads.flatten(-2)[None]))[0])
-                for heads in (recorded, whole)
-            )
-            return after - before
+        return attention_moved(*self._attention_parts(layer), recording, layer, inputs, head)
+
+    def _attention_parts(self, layer: int) -> tuple[Block, tuple[ProjectionRows, ...], OutputWeights]:
+        return self._modules.blocks[layer], self._projections[layer], self._outputs[layer]
 
     def mlp_of(self, layer: int, residual: torch.Tensor) -> torch.Tensor:
         """What the MLP of a layer writes when it reads a residual [steps, d_model]."""
@@ -474,9 +394,3 @@ class Transformer:
         ids = np.asarray(self.tokenizer(self.test_prompt)["input_ids"], dtype=np.int64)
         stimulus = Stimulus(self.test_prompt, ids, tuple(map(str, ids)), np.zeros(len(ids), bool))
         return self.run(stimulus, {**reads, "hook_resid_final": lambda residual: residual}, logits=logits)
-
-
-def _end_tokens(hf_model: Any, tokenizer: Any) -> frozenset[int]:
-    configured = getattr(getattr(hf_model, "generation_config", None), "eos_token_id", None)
-    ids = configured if isinstance(configured, list) else [configured, tokenizer.eos_token_id]
-    return frozenset(token for token in ids if token is not None)

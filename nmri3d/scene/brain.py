@@ -24,11 +24,12 @@ from nmri3d.scene.forms import Form, Forms, mixed
 from nmri3d.scene.marks import Marks
 from nmri3d.scene.mesh import split_along_borders
 from nmri3d.scene.neurons import NeuronActor
+from nmri3d.scene.picking import MISS, Hit, first_hit
 from nmri3d.scene.ribbons import shown_sides
 from nmri3d.scene.stage import Stage
-from nmri3d.scene.texture import fold_of_sulcal_depth, texture_layout
+from nmri3d.scene.texture import fold_of_atlas, texture_layout
 from nmri3d.scene.tract_actor import TractActor
-from nmri3d.scene.tracts import TractFrame, TractStyle
+from nmri3d.scene.tracts import TractStyle
 from nmri3d.scene.volume import VolumeActor
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class BrainScene:
 
         self.stage = Stage(off_screen=off_screen, background=background)
         self.plotter, self.render_window = self.stage.plotter, self.stage.render_window
-        fold = self._fold()[split.vertex]
+        fold = fold_of_atlas(atlas)[split.vertex]
         self._cortex = CortexActor(self.plotter, split, self.layout, fold, self.form.points, self.form.normals)
         self.mesh, self.actor, self.texture = self._cortex.mesh, self._cortex.actor, self._cortex.texture
         coordinates = self.layout.texture_coordinates(split.component, fold)
@@ -199,28 +200,11 @@ class BrainScene:
         elif "nodes" in (first.kind, second.kind):
             self._move(form, None)
         else:
-            (points_a, normals_a), (points_b, normals_b) = self._forms.vertices(a), self._forms.vertices(b)
-            normals = (1 - t) * normals_a + t * normals_b
-            length = np.linalg.norm(normals, axis=1, keepdims=True)
-            points = ((1 - t) * points_a + t * points_b).astype(np.float32)
-            self._move(form, (points, (normals / np.maximum(length, 1e-9)).astype(np.float32)))
+            self._move(form, self._forms.vertices_between(a, b, t))
 
-    def form_points(self, name: str) -> np.ndarray:
-        """Points of a form as the mesh takes them, float32 [n_split, 3], mm."""
-        return self._forms.get(name).points
-
-    def form_normals(self, name: str) -> np.ndarray:
-        """Normals of a form as the mesh takes them, float32 [n_split, 3]."""
-        return self._forms.get(name).normals
-
-    def form_faces(self, name: str) -> np.ndarray:
-        """bool [n_faces]: the faces that a form draws."""
-        faces = self._forms.get(name).faces
-        return np.ones(len(self.split_faces), dtype=bool) if faces is None else faces
-
-    def form_frame(self, name: str) -> TractFrame:
-        """Where tracts end and pass on a form."""
-        return self._forms.get(name).frame
+    def form_of(self, name: str) -> Form:
+        """A form that need not be shown: its points, normals, faces, and where tracts pass."""
+        return self._forms.get(name)
 
     @property
     def balls(self) -> np.ndarray:
@@ -331,14 +315,13 @@ class BrainScene:
         if self.volume is not None:
             ray = self.stage.ray(x, y)
             return None if ray is None else self.volume.pick(ray)
-        face, _ = self._face_at(x, y)
+        face, _ = self._hit(x, y)
         row = -1 if face is None else int(self.face_component[face])
         return row if row >= 0 else None
 
     def pick_neuron(self, x: float, y: float) -> int | None:
         """Row of the neuron table under a pixel while neurons are shown; None where there is none."""
-        _, neuron = self._face_at(x, y)
-        return neuron
+        return self._hit(x, y).neuron
 
     def pick_tract(self, x: float, y: float) -> int | None:
         """The tube under a pixel, as a position in `tracts.edges`; None where there is none within PICK_SLACK pixels."""
@@ -378,30 +361,9 @@ class BrainScene:
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 
-    def _face_at(self, x: float, y: float) -> tuple[int | None, int | None]:
-        """The face under a pixel, whoever draws it, and the neuron there."""
+    def _hit(self, x: float, y: float) -> Hit:
         ray = self.stage.ray(x, y)
-        if ray is None:
-            return None, None
-        bare = self._surface_hit(ray)
-        found = None if self.neurons is None else self.neurons.hit(ray)
-        if found is not None and (bare is None or found[2] <= bare[1]):
-            return found[0], found[1] if found[1] >= 0 else None
-        return None if bare is None else bare[0], None
-
-    def _surface_hit(self, ray: tuple[np.ndarray, np.ndarray]) -> tuple[int, float] | None:
-        """What a line of sight meets of cortex and bodies; a body that is seen in a cortex of glass goes before the glass."""
-        cortex = self._cortex.hit(ray)
-        body = None if self.bodies is None else self.bodies.hit(ray)
-        if body is None or cortex is None:
-            return cortex or body
-        return body if self.is_glass or body[1] <= cortex[1] else cortex
-
-    def _fold(self) -> np.ndarray:
-        """float32 [v]: the folding of the cortex, and that of the bodies by itself."""
-        depth, first = self.atlas.sulcal_depth, self.atlas.n_cortex_vertices
-        parts = [first, *(body.first_vertex for body in self.atlas.bodies[1:])] if self.atlas.bodies else []
-        return np.concatenate([fold_of_sulcal_depth(part) for part in np.split(depth, parts)])
+        return MISS if ray is None else first_hit(ray, self._cortex, self.bodies, self.neurons, glass=self.is_glass)
 
     @property
     def _shown_hemispheres(self) -> Hemispheres:
@@ -433,8 +395,7 @@ class BrainScene:
 
     def _choose_faces(self) -> None:
         """Draw the faces that the form has, on the shown hemispheres, and that nothing else draws; frame what is there."""
-        shown = np.ones(len(self.split_faces), dtype=bool) if self.form.faces is None else self.form.faces.copy()
-        shown &= shown_sides(self.atlas.face_side, self._shown_hemispheres)
+        shown = self.form.faces & shown_sides(self.atlas.face_side, self._shown_hemispheres)
         there = np.zeros(len(self.form.points), dtype=bool)
         there[self.split_faces[shown]] = True
         self.stage.framing = self.form.points[there].astype(np.float64)

@@ -33,7 +33,7 @@ class Form:
     kind     "surface", "flat" or "nodes"
     points   float32 [n_split, 3], mm
     normals  float32 [n_split, 3], unit
-    faces    bool [n_faces], those that it draws; None for all
+    faces    bool [n_faces], those that it draws
     frame    where tracts end and pass
     nodes    centers and radii of the balls, of "nodes" only
     """
@@ -42,7 +42,7 @@ class Form:
     kind: Literal["surface", "flat", "nodes"]
     points: np.ndarray
     normals: np.ndarray
-    faces: np.ndarray | None
+    faces: np.ndarray
     frame: TractFrame
     nodes: Nodes | None = None
 
@@ -83,6 +83,10 @@ class Forms:
             self._surface_normals[name] = normals
         return points, self._surface_normals[name]
 
+    def vertices_between(self, a: str, b: str, t: float) -> tuple[np.ndarray, np.ndarray]:
+        """The same a share t (0 to 1) of the way from surface a to surface b."""
+        return _mixed_vertices(self.vertices(a), self.vertices(b), t)
+
     @property
     def balls(self) -> np.ndarray:
         """float32 [n_split, 3]: where each vertex lies on its component's ball of radius 1; also the balls' normals."""
@@ -116,7 +120,7 @@ class Forms:
             "flat" if flat else "surface",
             points[self._split.vertex],
             normals[self._split.vertex],
-            self._atlas.face_component >= 0 if flat else None,
+            self._atlas.face_component >= 0 if flat else np.ones(len(self._split.faces), dtype=bool),
             tract_frame(self._atlas, name),
         )
 
@@ -141,19 +145,19 @@ def mixed(a: Form, b: Form, t: float) -> Form:
         raise InputError(
             "there is no way to or from the flat surface, which is cut; show it at once, or fade two pictures"
         )
-    normals = (1 - t) * a.normals + t * b.normals
+    points, normals = _mixed_vertices((a.points, a.normals), (b.points, b.normals), t)
+    kind: Literal["surface", "nodes"] = "surface" if a.kind == b.kind == "surface" else "nodes"
+    frame = blended_frame(a.frame, b.frame, t)
+    return Form("", kind, points, normals, a.faces & b.faces, frame, _mixed_nodes(a.nodes, b.nodes, t))
+
+
+def _mixed_vertices(
+    a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray], t: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points and normals, float32 [v, 3] each, a share t of the way from those of a to those of b."""
+    points, normals = ((1 - t) * of_a + t * of_b for of_a, of_b in zip(a, b, strict=True))
     length = np.linalg.norm(normals, axis=1, keepdims=True)
-    nodes = _mixed_nodes(a.nodes, b.nodes, t)
-    faces = a.faces if b.faces is None else b.faces if a.faces is None else a.faces & b.faces
-    return Form(
-        "",
-        "nodes" if faces is not None else "surface",
-        ((1 - t) * a.points + t * b.points).astype(np.float32),
-        (normals / np.maximum(length, 1e-9)).astype(np.float32),
-        faces,
-        blended_frame(a.frame, b.frame, t),
-        nodes,
-    )
+    return points.astype(np.float32), (normals / np.maximum(length, 1e-9)).astype(np.float32)
 
 
 def _mixed_nodes(a: Nodes | None, b: Nodes | None, t: float) -> Nodes | None:

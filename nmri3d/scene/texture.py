@@ -34,10 +34,14 @@ Left out: VTK. numpy only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nmri3d.errors import AlignmentError, InputError
+
+if TYPE_CHECKING:
+    from nmri3d.atlas import Atlas
 
 MAX_WIDTH = 4096
 """Widest texture; every WebGL 2 device takes it."""
@@ -147,3 +151,9 @@ def fold_of_sulcal_depth(sulcal_depth: np.ndarray) -> np.ndarray:
     depth = np.asarray(sulcal_depth, dtype=np.float64)
     width = _FOLD_WIDTH * float(depth.std()) or 1.0
     return (0.5 - 0.5 * np.tanh(depth / width)).astype(np.float32)
+
+
+def fold_of_atlas(atlas: Atlas) -> np.ndarray:
+    """float32 [v]: the folding of the cortex, and that of the bodies by itself."""
+    parts = [atlas.n_cortex_vertices, *(body.first_vertex for body in atlas.bodies[1:])] if atlas.bodies else []
+    return np.concatenate([fold_of_sulcal_depth(part) for part in np.split(atlas.sulcal_depth, parts)])

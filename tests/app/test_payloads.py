@@ -123,7 +123,7 @@ def test_a_form_is_sent_as_the_scene_draws_it(service, atlas, name):
         PageBrain.prepare(brain, name, backend, lambda share, what: None)
         payload = PageBrain.form_payload(brain, name)
         directions = np.frombuffer(PageBrain.directions(brain), "<i2").reshape(-1, 3) / 32767
-        points, normals, frame = scene.form_points(name), scene.form_normals(name), scene.form_frame(name)
+        form = scene.form_of(name)
         component = scene.component_of_split
     assert payload["name"] == name
     if name in NODE_LAYOUTS:
@@ -132,16 +132,16 @@ def test_a_form_is_sent_as_the_scene_draws_it(service, atlas, name):
         assert len(payload["center"]) + len(payload["radius"]) == 16 * len(atlas.components)
         there = (component >= 0) & (radius[component] > 0)
         ball = center[component[there]] + radius[component[there], None] * directions[there]
-        assert np.abs(ball - points[there]).max() < 1e-3 * np.nanmax(radius)
+        assert np.abs(ball - form.points[there]).max() < 1e-3 * np.nanmax(radius)
         assert payload["kind"] == "nodes"
     else:
-        np.testing.assert_array_equal(np.frombuffer(payload["points"], "<f4").reshape(-1, 3), points)
+        np.testing.assert_array_equal(np.frombuffer(payload["points"], "<f4").reshape(-1, 3), form.points)
         sent = np.frombuffer(payload["normals"], "<i2").reshape(-1, 3) / 32767
-        assert np.abs(sent - normals).max() < 1e-4
-        assert len(msgpack.packb(payload)) < 18 * len(points) + 28 * len(atlas.components) + 300
+        assert np.abs(sent - form.normals).max() < 1e-4
+        assert len(msgpack.packb(payload)) < 18 * len(form.points) + 28 * len(atlas.components) + 300
         assert payload["kind"] == ("flat" if name == "flat" else "surface")
     for part, array in sent_frame(payload["frame"]).items():
-        np.testing.assert_array_equal(array, getattr(frame, part))
+        np.testing.assert_array_equal(array, getattr(form.frame, part))
 
 
 def test_balls_of_parcels_lie_where_the_parcels_are(atlas):

@@ -110,7 +110,7 @@ def test_points_are_exact_and_meters_with_y_up(scene, scan, tmp_path):
     shown(scene, scan)
     document = Document(save_glb(scene, tmp_path / "brain.glb", scan).read_bytes())
     points = np.concatenate([document.array(p["attributes"]["POSITION"]) for p, _ in document.shapes().values()])
-    np.testing.assert_array_equal(np.unique(points, axis=0), np.unique(scene.form_points("pial"), axis=0))
+    np.testing.assert_array_equal(np.unique(points, axis=0), np.unique(scene.form_of("pial").points, axis=0))
     matrix = document.matrix
     assert np.linalg.det(matrix[:3, :3]) == pytest.approx(1e-9)  # no mirror: left stays left
     for anatomical, expected in (((0, 0, 50), (0, 0.05, 0)), ((0, 50, 0), (0, 0, 0.05)), ((-50, 0, 0), (0.05, 0, 0))):

@@ -155,7 +155,7 @@ def test_components_can_be_shown_as_balls(atlas, scan, tmp_path):
         assert brain.scene.surface == "stack"
         brain.show(scan).export(tmp_path / "a.vtm")
         cortex = pyvista.read(tmp_path / "a.vtm")["cortex"]
-        np.testing.assert_array_equal(cortex.points, brain.scene.form_points("stack"))
+        np.testing.assert_array_equal(cortex.points, brain.scene.form_of("stack").points)
         rows = atlas.face_component[atlas.face_component >= 0]
         np.testing.assert_array_equal(cortex.cell_data["component"], rows)
         brain.movie(tmp_path / "a.mp4", kind="morph", forms=("pial", "radial"), size=(64, 36), fps=3, seconds=1)

@@ -109,7 +109,7 @@ def test_bodies_follow_a_change_of_form_and_a_morph_leaves_them(scene):
     before = np.array(scene.bodies.mesh.points)
     scene.morph("pial", "inflated", 0.5)
     assert np.allclose(scene.bodies.mesh.points, before, atol=1e-4)
-    assert not np.allclose(scene.mesh.points, scene.form_points("pial"), atol=1.0)
+    assert not np.allclose(scene.mesh.points, scene.form_of("pial").points, atol=1.0)
 
 
 def test_selection_glows_around_a_body_and_is_hidden_with_it(scene):

@@ -254,12 +254,12 @@ def test_borders_are_dark_lines_between_parcels(scene):
 def test_a_morph_runs_from_one_surface_to_the_other(scene):
     scene.morph("pial", "inflated", 0.25)
     assert scene.surface is None
-    expected = 0.75 * scene.form_points("pial") + 0.25 * scene.form_points("inflated")
+    expected = 0.75 * scene.form_of("pial").points + 0.25 * scene.form_of("inflated").points
     np.testing.assert_allclose(scene.mesh.points, expected, atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(scene.mesh.active_normals, axis=1), 1, atol=1e-5)
     scene.morph("pial", "inflated", 1.0)
     assert scene.surface == "inflated"
-    np.testing.assert_array_equal(scene.mesh.points, scene.form_points("inflated"))
+    np.testing.assert_array_equal(scene.mesh.points, scene.form_of("inflated").points)
     with pytest.raises(InputError, match="0 to 1"):
         scene.morph("pial", "inflated", 1.5)
 

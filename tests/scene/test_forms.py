@@ -64,8 +64,8 @@ def test_the_flat_surface_draws_only_faces_with_a_component(scene):
     scene.show_form("flat")
     placed = scene.face_component >= 0
     assert scene.mesh.n_cells == placed.sum()
-    assert np.array_equal(scene.form_faces("flat"), placed)
-    assert scene.form_faces("pial").all()
+    assert np.array_equal(scene.form_of("flat").faces, placed)
+    assert scene.form_of("pial").faces.all()
     scene.show_form("pial")
     assert scene.mesh.n_cells == len(placed)
 
@@ -80,7 +80,7 @@ def test_no_way_leads_to_or_from_the_flat_surface(scene):
 
 def test_half_way_to_the_balls_every_vertex_is_half_way(scene):
     scene.morph("inflated", "stack", 0.25)
-    expected = 0.75 * scene.form_points("inflated") + 0.25 * scene.form_points("stack")
+    expected = 0.75 * scene.form_of("inflated").points + 0.25 * scene.form_of("stack").points
     drawn = scene.component_of_split >= 0
     np.testing.assert_allclose(scene.mesh.points[drawn], expected[drawn], atol=1e-4)
     assert scene.surface is None
@@ -89,7 +89,7 @@ def test_half_way_to_the_balls_every_vertex_is_half_way(scene):
 def test_a_ball_lies_where_its_layout_says(scene):
     table = small_table()
     nodes = node_layout("stack", table, np.random.default_rng(0).normal(size=(len(table), 5)))
-    points = scene.form_points("stack")
+    points = scene.form_of("stack").points
     for row in table.cortical:
         own = points[scene.component_of_split == row].astype(float)
         assert np.linalg.norm(own - nodes.center[row], axis=1) == pytest.approx(nodes.radius[row], rel=1e-4)
