@@ -36,8 +36,8 @@ from nmri3d.phantoms.biohama.truth import RULES, measure
 from nmri3d.phantoms.training import Figures, Run, seeded
 
 SEEDS = (0, 1, 2)
-RATES_TRIED = (1e-3, 3e-3, 5e-3, 1e-2)
-RATES = {"biohama": 3e-3, "lstm": 1e-2, "gru": 3e-3, "transformer": 3e-3}
+RATES_TRIED = (1e-3, 3e-3, 5e-3, 1e-2, 2e-2)
+RATES = {"biohama": 3e-3, "lstm": 1e-2, "gru": 3e-3, "transformer": 5e-3}
 """The best on the validation split, of the runs "rate ..."."""
 
 PLAN = Plan(rate=RATES["biohama"])
