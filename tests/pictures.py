@@ -80,10 +80,12 @@ def view_pictures() -> None:
 
         scan(PROMPT)
         press("slices")
+        page.wait_for_selector('[data-testid="slice-axial"]')
         box = page.locator('[data-testid="brain-view"]').bounding_box()
         page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
         save("slices", 8)
         press("volume")
+        page.wait_for_function("nmri3d.painter.layers.some((layer) => layer.still)")
         save("volume", 12)
         press("volume")
         press("slices")

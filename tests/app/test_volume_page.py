@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -395,6 +396,20 @@ def test_with_remote_rendering_there_are_slices_and_no_volume(browser: Any, serv
 
 
 @pytest.mark.browser
+def test_the_volume_waits_for_labels_that_the_slices_already_asked_for(
+    scanned: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(atlas: Any, voxel: float) -> LabelVolume:
+        time.sleep(3)
+        return label_volume(atlas, voxel)
+
+    monkeypatch.setattr("nmri3d.app.parts.volume.label_volume", slow)
+    scanned.click(by("slices"))
+    scanned.click(by("volume"))
+    scanned.wait_for_function(VOLUME_SHOWN)
+    scanned.wait_for_selector(by("slice-axial"))
+
+
 def test_keys_open_slices_and_volume(scanned: Any) -> None:
     assert scanned.locator(by("slice-axial")).count() == 0
     scanned.evaluate("document.activeElement.blur()")  # else it is typed into the prompt

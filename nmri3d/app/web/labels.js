@@ -63,11 +63,17 @@
     return state.epoch === store.epoch ? state.volume : null;
   }
 
+  let pending = null; // the one fetch that is under way, for all who wait for it
+
   /* Have the volume of the brain that is shown; null where it cannot be had (the log says why). */
   async function fetch() {
+    if (!data.geometry || current()) return current();
+    pending ??= load();
+    return pending;
+  }
+
+  async function load() {
     const epoch = store.epoch;
-    if (!data.geometry) return null;
-    if (current() || state.busy) return current();
     state.busy = true;
     let payload = null;
     try {
@@ -78,6 +84,7 @@
       payload = null; // the connection broke; the page says so
     } finally {
       state.busy = false;
+      pending = null;
     }
     if (epoch !== store.epoch) return fetch(); // another brain came meanwhile
     return current();
