@@ -3,9 +3,11 @@
 Convention. `nmri3d.phantoms.calibration` says when a truth is found. A null phantom is the same network with fresh weights,
 asked for the trained network's answers: what scans find there is chance, or the shape of the network. Its largest z over all
 checks of the phantom is one sample; the threshold is the 95th percentile of at least 100 such samples. They are kept beside
-the weights, with the fingerprint of the weights and the names of the checks that they belong to.
+the weights, with the fingerprint of the weights, the names of the checks that they belong to, and the largest z of the null
+network that a report shows: where that one is another now, a check measures otherwise than when the samples were taken.
 
-Left out: pictures (the command makes them of each check's scan).
+Left out: pictures (the command makes them of each check's scan); null networks that were trained on shuffled targets (a
+hundred trainings a phantom, minutes each): what training alone brings about is not in the threshold.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -35,15 +37,18 @@ FAMILYWISE = 0.95
 FIRST_NULL_SEED = 1_000
 FRESH_SEED = 900_000
 """Seed of the null network that a report shows; it is not among those that set the threshold."""
+SAME = 0.2
+"""By how much its largest z may differ from that which was kept: another machine rounds otherwise."""
 
 
 @dataclass(frozen=True)
 class Nulls:
-    """The largest z of each null network, float [networks], and what they belong to."""
+    """The largest z of each null network, float [networks], that of the one that a report shows, and what they belong to."""
 
     fingerprint: str
     checks: tuple[str, ...]
     largest: tuple[float, ...]
+    fresh: float
 
     @property
     def threshold(self) -> float:
@@ -94,23 +99,23 @@ def calibrate(name: str, progress: Progress = no_progress) -> Calibration:
     Raises InputError where the null networks were not measured for these weights and checks.
     """
     checks = checks_of(name)
-    backend = load_phantom(name, device="cpu")
     nulls = kept_nulls(name)
     names = tuple(check.name for check in checks)
-    if nulls is None or (nulls.fingerprint, nulls.checks) != (backend.info.fingerprint, names):
-        raise InputError(
-            f"the null networks of {name} were measured for other weights or checks; measure them anew with: "
-            f"nmri3d calibrate {name} --nulls {NULL_NETWORKS}"
-        )
-    results = _results(checks, backend, nulls.threshold, part(progress, 0.0, 0.5), "trained")
+    with closing(load_phantom(name, device="cpu")) as backend:
+        info = backend.info
+        if nulls is None or (nulls.fingerprint, nulls.checks) != (info.fingerprint, names):
+            raise _stale(name)
+        results = _results(checks, backend, nulls.threshold, part(progress, 0.0, 0.5), "trained")
     with null_network(name, FRESH_SEED) as null:
         null_results = _results(
             [check.on_nulls for check in checks], null, nulls.threshold, part(progress, 0.5, 1.0), "null"
         )
+    if abs(max(result.finding.z for result in null_results) - nulls.fresh) > SAME:
+        raise _stale(name)
     return Calibration(
         phantom=name,
-        title=backend.info.title,
-        fingerprint=backend.info.fingerprint,
+        title=info.title,
+        fingerprint=info.fingerprint,
         threshold=nulls.threshold,
         networks=len(nulls.largest),
         results=results,
@@ -122,14 +127,14 @@ def measure_nulls(name: str, networks: int = NULL_NETWORKS, progress: Progress =
     """The largest z of the checks on each of `networks` null networks."""
     checks = checks_of(name)
     largest = []
-    for number in range(networks):
-        progress(number / networks, f"null network {number + 1} of {networks} of {name}")
-        with null_network(name, FIRST_NULL_SEED + number) as backend:
+    for number, seed in enumerate((*range(FIRST_NULL_SEED, FIRST_NULL_SEED + networks), FRESH_SEED)):
+        progress(number / (networks + 1), f"null network {number + 1} of {networks + 1} of {name}")
+        with null_network(name, seed) as backend:
             largest.append(max(judge(check.on_nulls, backend).z for check in checks))
     progress(1.0, f"null networks of {name} measured")
-    return Nulls(
-        load_phantom(name, device="cpu").info.fingerprint, tuple(check.name for check in checks), tuple(largest)
-    )
+    with closing(load_phantom(name, device="cpu")) as trained:
+        fingerprint = trained.info.fingerprint
+    return Nulls(fingerprint, tuple(check.name for check in checks), tuple(largest[:-1]), largest[-1])
 
 
 def kept_nulls(name: str) -> Nulls | None:
@@ -138,15 +143,21 @@ def kept_nulls(name: str) -> Nulls | None:
     if not path.is_file():
         return None
     kept = json.loads(path.read_text())
-    return Nulls(kept["fingerprint"], tuple(kept["checks"]), tuple(kept["largest"]))
+    return Nulls(kept["fingerprint"], tuple(kept["checks"]), tuple(kept["largest"]), kept["fresh"])
 
 
 def keep_nulls(name: str, nulls: Nulls) -> Path:
     """Write the samples beside the weights."""
     path = _nulls_path(name)
-    kept = {"fingerprint": nulls.fingerprint, "checks": list(nulls.checks), "largest": list(nulls.largest)}
-    write_figures(path, kept)
+    write_figures(path, asdict(nulls))
     return path
+
+
+def _stale(name: str) -> InputError:
+    return InputError(
+        f"the null networks of {name} were measured for other weights or checks; measure them anew with: "
+        f"nmri3d calibrate {name} --nulls {NULL_NETWORKS}"
+    )
 
 
 @contextmanager

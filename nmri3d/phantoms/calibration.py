@@ -3,10 +3,11 @@
 Convention. A check measures with the public scans and perturbations only. Its `measure` returns a score for every
 *candidate* (usually a component) and says which candidates the truth names. From that follow
 
-    effect   AUROC of the scores: how often a true candidate outranks another, ties half (0.5: chance, 1: all lead)
+    effect   AUROC of the scores: how often a true candidate outranks another, ties half (0.5: chance, 1: all lead); over all
+             candidates, also where there are strata
     p        share of random relabelings of the candidates, within strata where the check names them, whose effect is at
-             least as large; (1 + count) / (1 + permutations), at least 1,000 of them. Where there are fewer than 1,000
-             relabelings in all, all are counted.
+             least as large; (1 + count) / (1 + permutations), of 4,000. Where there are fewer than 1,000 relabelings in all,
+             the share of all, among which is the true one.
     z        (effect - mean of the relabeled effects) / their standard deviation
 
 A truth is *found* where p < 0.01, the effect reaches the size that the check fixed beforehand, and z is above what the null
@@ -116,13 +117,14 @@ def judge(check: Check, backend: Backend, seed: int = 0) -> Finding:
     measured = check.measure(backend, np.random.default_rng([seed, *check.name.encode()]))
     ranks = _ranks(measured.scores)
     effect = auroc(measured.scores, measured.truth)
-    null = _relabeled(ranks, measured, np.random.default_rng([seed, 1]))
+    null, every = _relabeled(ranks, measured, np.random.default_rng([seed, 1]))
     spread = float(null.std())
+    as_large = int(np.sum(null >= effect - 1e-12))
     order = np.argsort(-measured.scores, kind="stable")[:10]
     return Finding(
         check=check.name,
         effect=effect,
-        p=float((1 + np.sum(null >= effect - 1e-12)) / (1 + len(null))),
+        p=as_large / len(null) if every else (1 + as_large) / (1 + len(null)),
         z=(effect - float(null.mean())) / spread if spread > 0 else 0.0,
         n_candidates=len(measured.candidates),
         n_true=int(measured.truth.sum()),
@@ -149,12 +151,13 @@ def _ranks(scores: np.ndarray) -> np.ndarray:
     return (last - (counts - 1) / 2)[inverse]
 
 
-def _relabeled(ranks: np.ndarray, measured: Measured, random: np.random.Generator) -> np.ndarray:
-    """Effects under relabelings: all of them where they are few, PERMUTATIONS random ones where they are many."""
+def _relabeled(ranks: np.ndarray, measured: Measured, random: np.random.Generator) -> tuple[np.ndarray, bool]:
+    """Effects under relabelings, and whether these are all: where they are many, PERMUTATIONS random ones are drawn."""
     n, n_true = len(ranks), int(measured.truth.sum())
     strata = np.zeros(n, int) if measured.strata is None else np.asarray(measured.strata)
     within = [(ranks[strata == each], int(measured.truth[strata == each].sum())) for each in np.unique(strata)]
-    if prod(comb(len(own), true) for own, true in within) < LEAST_RELABELINGS:
+    every = prod(comb(len(own), true) for own, true in within) < LEAST_RELABELINGS
+    if every:
         sums = np.zeros(1)
         for own, true in within:
             sums = np.add.outer(sums, [own[list(chosen)].sum() for chosen in combinations(range(len(own)), true)])
@@ -164,4 +167,4 @@ def _relabeled(ranks: np.ndarray, measured: Measured, random: np.random.Generato
         for own, true in within:
             drawn = random.permuted(np.tile(np.arange(len(own)), (PERMUTATIONS, 1)), axis=1)
             sums += own[drawn[:, :true]].sum(axis=1)
-    return (sums - n_true * (n_true + 1) / 2) / (n_true * (n - n_true))
+    return (sums - n_true * (n_true + 1) / 2) / (n_true * (n - n_true)), every

@@ -50,7 +50,7 @@ def test_every_planted_truth_is_found_and_the_null_network_yields_nothing(name):
 
 def test_the_threshold_is_a_sample_that_one_in_twenty_exceeds():
     largest = np.random.default_rng(0).normal(size=100)
-    nulls = Nulls("", (), tuple(largest))
+    nulls = Nulls("", (), tuple(largest), 0.0)
     assert nulls.threshold in largest
     assert (largest > nulls.threshold).sum() <= 5 <= (largest >= nulls.threshold).sum()
 
@@ -67,7 +67,11 @@ def test_null_networks_differ_from_the_trained_one_and_from_each_other():
 def test_nulls_of_other_weights_or_checks_are_refused(copied):
     nulls = kept_nulls(CHEAP)
     assert nulls is not None
-    for stale in (replace(nulls, fingerprint="other"), replace(nulls, checks=nulls.checks[1:])):
+    for stale in (
+        replace(nulls, fingerprint="other"),
+        replace(nulls, checks=nulls.checks[1:]),
+        replace(nulls, fresh=nulls.fresh + 1),
+    ):
         keep_nulls(CHEAP, stale)
         assert kept_nulls(CHEAP) == stale
         with pytest.raises(InputError, match="nmri3d calibrate induction --nulls 100"):

@@ -61,7 +61,7 @@ def checks() -> tuple[Check, ...]:
         Check(
             "the router's module lights",
             "fMRI",
-            "Each operation is carried out by one module (silencing it at the steps of the operation costs the most).",
+            "An operation of the answer key is carried out by one module (silencing it at its steps costs the most).",
             "The gate of that module is more active at these steps than at those of the operations that it does not carry out.",
             0.9,
             lambda model, random: _gates(model, carries_out),
@@ -69,7 +69,7 @@ def checks() -> tuple[Check, ...]:
         Check(
             "the router's module leads attribution",
             "DTI",
-            "Each operation is carried out by one module (silencing it at the steps of the operation costs the most).",
+            "An operation of the answer key is carried out by one module (silencing it at its steps costs the most).",
             "The node score of that module leads those of the other modules.",
             0.9,
             lambda model, random: _attributions(model, carries_out),

@@ -2,8 +2,8 @@
 
 Convention. Texts are of lags that training never used; each is scanned at a step of its second copy, where one word is
 certain. The target is that word, the foil one that is nowhere in the text. A corrupted text has other words in place of the
-first copy, so that nothing is repeated. Heads are compared with heads; where a truth names heads of both blocks, within
-their block.
+first copy, so that nothing is repeated. Heads are compared with heads; where a truth names heads of both blocks they must lead
+all heads, and chance is told by relabeling within their block.
 
 What the checks prove: the answer key names heads by their attention, computed in plain PyTorch on other texts. "kinds of
 heads" asks the scanner for the same score, so it proves that the scanner reads attention rightly, and no more. "attribution",
@@ -75,7 +75,7 @@ def checks() -> tuple[Check, ...]:
             "attribution",
             "DTI",
             f"{', '.join(circuit)} carry the answer together",
-            "within their block they lead the exact node scores against a text that repeats nothing",
+            "they lead the exact node scores against a text that repeats nothing",
             0.85,
             lambda model, random: _attributed(model, circuit),
         ),
@@ -83,7 +83,7 @@ def checks() -> tuple[Check, ...]:
             "silenced in company",
             "sweep",
             f"{', '.join(circuit)} carry the answer together",
-            "silenced with random other heads, so that none can stand in for them, they are missed most within their block",
+            "silenced with random other heads, so that none can stand in for them, they are missed most",
             0.9,
             lambda model, random: _in_company(model, circuit, random),
         ),
