@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from nmri3d.cli.common import JsonOption, app, showing_progress
 from nmri3d.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 phantom = typer.Typer(no_args_is_help=True, help="Networks of known truth: list them, train them, see what is known.")
 app.add_typer(phantom, name="phantom")

@@ -14,7 +14,7 @@ from nmri3d.phantoms.backend import PhantomBackend
 from nmri3d.phantoms.biohama import fewshot, growth, training
 from nmri3d.phantoms.biohama.attention import HierarchicalAttention, Past
 from nmri3d.phantoms.biohama.baselines import BASELINES, count, matched
-from nmri3d.phantoms.biohama.fitting import Clipping, Plan, TrainingSet, fit, loss_of
+from nmri3d.phantoms.biohama.fitting import START, Clipping, Plan, TrainingSet, fit, loss_of
 from nmri3d.phantoms.biohama.memory import AdaptiveWorkingMemory
 from nmri3d.phantoms.biohama.model import BioHama, Config
 from nmri3d.phantoms.biohama.plasticity import Hebbian
@@ -403,8 +403,8 @@ def test_a_module_whose_gradient_explodes_is_cut_and_the_others_are_not():
     assert norms[1] == pytest.approx(1.5 * 6**0.5, rel=1e-3)
 
 
-def test_the_curriculum_starts_with_the_shortest_programs(training_set):
-    assert set(training_set.draw(60, 0.0).lengths) == {1}
+def test_the_curriculum_starts_with_shorter_programs(training_set):
+    assert set(training_set.draw(300, START).lengths) == {1, 2, 3}
     assert set(training_set.draw(300, 1.0).lengths) == {1, 2, 3, 4, 5}
 
 
@@ -466,6 +466,12 @@ def test_the_configuration_goes_through_yaml(tmp_path):
         ("a: [", "YAML"),
         ("modules: 1", "lower"),
         ("width: 0", "width"),
+        ("hops: -1", "hops"),
+        ("prototypes: two", "prototypes"),
+        ("routed: 'no'", "true or false"),
+        ("levels: 3", "list"),
+        ("levels: [far]", "far"),
+        ("levels: [[local]]", "local"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused_in_words(tmp_path, text, says):
@@ -493,7 +499,7 @@ def test_the_recipe_ships_the_configuration_of_a_file(tmp_path, monkeypatch):
 def test_no_module_is_removed_where_all_must_be_active(monkeypatch):
     monkeypatch.setattr(growth, "specialize", lambda *others: None)
     network = BioHama(Config(width=8, hidden=8, bindings=4, modules=2)).eval()
-    found = training._growth(network, np.zeros((9, 2)), 0, lambda share, what: None)
+    found = training._growth(network, np.zeros((9, 2)), np.zeros((9, 2)), 0, lambda share, what: None)
     assert found["in-dist without it"] is None
     assert found["known composition before"] is not None
 
@@ -501,3 +507,12 @@ def test_no_module_is_removed_where_all_must_be_active(monkeypatch):
 def test_an_unknown_mode_is_refused(network):
     with pytest.raises(InputError, match="graph"):
         network.encoder("graph", torch.zeros(1, 1))
+
+
+def test_the_module_that_is_removed_is_the_one_that_is_missed_least(monkeypatch):
+    monkeypatch.setattr(growth, "specialize", lambda *others: None)
+    network = BioHama(Config(width=8, hidden=8, bindings=4, modules=4)).eval()
+    lesions, own = np.full((2, 9, 4), 0.5)
+    lesions[:, 2] = 0.1
+    own[:, 3] = 0.0
+    assert training._growth(network, lesions, own, 0, lambda share, what: None)["least needed module"] == 2

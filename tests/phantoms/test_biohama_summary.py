@@ -59,12 +59,12 @@ def test_mean_and_spread_and_the_margin_over_the_best_baseline():
     assert "gru (seed 0)" not in missing
 
 
-def test_an_ablation_within_the_spread_of_the_seeds_is_not_said_to_contribute():
-    found = {Run("biohama", seed): figures(value) for seed, value in enumerate((0.94, 0.96, 0.95))}
+def test_an_ablation_within_the_range_of_the_seeds_is_not_said_to_contribute():
+    found = {Run("biohama", seed): figures(value) for seed, value in enumerate((0.98, 0.96, 0.93))}
     found |= {Run("without router", 0): figures(0.70), Run("without STDP", 0): figures(0.94)}
     text = RECIPE.summary(found)
     assert row_of(text, "without router")[-1] == "yes"
-    assert row_of(text, "without router")[5] == "+25.0"
+    assert row_of(text, "without router")[6] == "+28.0"  # against the same seed
     assert row_of(text, "without STDP")[-1] == "not shown"
 
 
@@ -93,11 +93,10 @@ def test_the_rates_tried_stand_beside_the_chosen_one():
 @pytest.mark.parametrize("name", RATES)
 def test_the_rates_are_those_that_the_study_found_best(name):
     kept = json.loads((folder_of("biohama") / STUDY).read_text())
-    if Run(name, SEEDS[0]).key not in kept:
-        pytest.skip(f"the shipped study has no run of {name} yet")
     runs = {tried: Run(f"rate {tried} {name}", SEEDS[0]) for tried in RATES_TRIED} | {RATES[name]: Run(name, SEEDS[0])}
-    found = {tried: kept[run.key]["accuracy"]["validation"]["mean"] for tried, run in runs.items() if run.key in kept}
-    assert len(found) > 1
+    for tried, run in runs.items():
+        assert kept[run.key]["training"]["rate"] == tried
+    found = {tried: kept[run.key]["accuracy"]["validation"]["mean"] for tried, run in runs.items()}
     assert max(found, key=found.__getitem__) == RATES[name]
 
 

@@ -52,16 +52,21 @@ class Config:
     consolidation: bool = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.levels, (list, tuple)):
+            raise InputError(f"levels of BioHama is a list such as [local, global]; got {self.levels!r}")
         object.__setattr__(self, "levels", tuple(self.levels))  # JSON and YAML give a list
-        for name in ("width", "modules", "hidden", "active", "slots", "bindings", "window", "sparse"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} of BioHama is a whole number, one or more; got {value!r}")
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if field.type == "bool" and not isinstance(value, bool):
+                raise InputError(f"{name} of BioHama is true or false; got {value!r}")
+            least = 0 if name in ("prototypes", "hops") else 1
+            if field.type == "int" and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise InputError(f"{name} of BioHama is a whole number, {least} or more; got {value!r}")
         if self.active > self.modules:
             raise InputError(f"BioHama cannot let {self.active} of {self.modules} modules through; lower `active`")
-        unknown = set(self.levels) - {"local", "module", "global"}
+        unknown = [level for level in self.levels if level not in ("local", "module", "global")]
         if unknown:
-            raise InputError(f"there is no attention level {sorted(unknown)[0]!r}; choose of local, module and global")
+            raise InputError(f"there is no attention level {unknown[0]!r}; choose of local, module and global")
 
     def to_yaml(self, path: Path) -> None:
         """Write all settings, whole or not at all."""

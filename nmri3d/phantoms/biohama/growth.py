@@ -71,8 +71,7 @@ def specialize(
         word[_ZIG] = word[OPERATIONS.index(like)]
     known = TrainingSet(1_000, random)
     new = episode(NEW, 2_000, "training", random)
-    kept = [parameter.detach().clone() for parameter in (*own, word)]
-    optimizer = torch.optim.Adam([*own, word], lr=rate)
+    optimizer = torch.optim.Adam([*own, word], lr=rate)  # without a gradient it moves nothing
     for update in range(updates):
         data = known.draw(24, 1.0) if update % 2 else new.take(random.integers(len(new), size=24))
         gradients = torch.autograd.grad(loss_of(network, data), [*own, word])
@@ -86,11 +85,7 @@ def specialize(
         optimizer.step()
         if update % 20 == 0:
             progress(update / updates, f"specializing, update {update} of {updates}")
-    with torch.no_grad():
-        for parameter, before in zip((*own, word), kept, strict=True):
-            others = torch.arange(len(parameter)) != (_ZIG if parameter is word else module)
-            parameter[others] = before[others]
-        _forget_key(network)
+    _forget_key(network)
 
 
 def _listed(network: BioHama, order: Sequence[int]) -> BioHama:

@@ -3,7 +3,9 @@
 Convention. A slot holds a vector. Usage, 0 to 1 a slot, says how full it is. The next slot to be handed out is the first
 free one: `(1 - u_i) * product of u_j over j < i` (the allocation of the differentiable neural computer, Graves et al. 2016,
 with slots in fixed order), sharpened by a learned power; when all are full, the least important one. A write raises usage
-by its importance, which a scorer reads from the step; so a cue that is not worth keeping takes no slot. Every slot is drawn
+by its importance, which a scorer reads from the step; so a cue that is not worth keeping takes no slot. Usage belongs to the
+place, not to what is there: it never falls, an evicted slot keeps that of what it held, and moving what slots hold does not
+move it. Every slot is drawn
 toward the nearest of a few learned prototypes, by a learned share (memory compression): errors do not pile up over many
 steps.
 
@@ -91,7 +93,7 @@ class AdaptiveWorkingMemory(WorkingMemory):
         nn.init.constant_(self.importance.bias, 3.0)
 
     def allocate(self, step: torch.Tensor, usage: torch.Tensor) -> torch.Tensor:
-        """The first free slot; when all are full, the least important one."""
+        """The first free slot; when all are full, the one of least usage."""
         full = usage.cumprod(dim=1)
         before = torch.cat([torch.ones_like(full[:, :1]), full[:, :-1]], dim=1)
         evicted = (-_EVICTION * usage).softmax(dim=1)

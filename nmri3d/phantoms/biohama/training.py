@@ -84,7 +84,7 @@ class BioHamaRecipe:
         network.own.copy_(torch.from_numpy(own))
         figures["lesions"] = {rule: _rounded(row) for rule, row in zip(RULES, lesions, strict=True)}
         figures["own_steps"] = {rule: _rounded(row) for rule, row in zip(RULES, own, strict=True)}
-        figures["growth"] = _growth(network, own, seed, part(progress, 0.92, 1.0))
+        figures["growth"] = _growth(network, lesions, own, seed, part(progress, 0.92, 1.0))
         return network.requires_grad_(False), figures
 
     def runs(self) -> Sequence[Run]:
@@ -142,8 +142,10 @@ def _measured(network: nn.Module, plan: Plan, random: np.random.Generator, progr
     return {"parameters": count(network), "accuracy": found | {"OOD": ood}, "training": fitted}
 
 
-def _growth(network: BioHama, own: np.ndarray, seed: int, progress: Progress) -> dict[str, float | None]:
-    """A module added and specialized on an operation that none can do; a module removed that the others do not need.
+def _growth(
+    network: BioHama, lesions: np.ndarray, own: np.ndarray, seed: int, progress: Progress
+) -> dict[str, float | None]:
+    """A module added and specialized on an operation that none can do; the module removed that is missed least by any rule.
 
     None for a network that needs all its modules to have enough of them active.
     """
@@ -152,7 +154,7 @@ def _growth(network: BioHama, own: np.ndarray, seed: int, progress: Progress) ->
     old = batch(programs("composition", "in-dist", 300, np.random.default_rng([2024, SPLITS.index("in-dist")])))
     grown = growth.with_module(network, int(own[RULES.index("shift")].argmax()))
     growth.specialize(grown, network.config.modules, "shift", SPECIALIZING, random, progress)
-    idle = int(own.max(axis=0).argmin())
+    idle = int(lesions.max(axis=0).argmin())
     without = growth.without_module(network, idle) if network.config.modules > network.config.active else None
     return {
         "new operation before": round(accuracy(network, new)[0], 4),

@@ -146,9 +146,9 @@ def mixed_error(network: Cerebellum, count: int = 32) -> float:
     return float(np.sqrt(np.mean(squares)))
 
 
-def figures(network: Cerebellum, alone: Cerebellum | None = None) -> dict[str, Any]:
-    """Everything that is measured of one network; `alone` is the hippocampus alone, by default the network's own."""
-    alone = without(network, "cerebellum") if alone is None else alone
+def figures(network: Cerebellum) -> dict[str, Any]:
+    """Everything that is measured of one network; the hippocampus alone is its own, the cerebellum silenced."""
+    alone = without(network, "cerebellum")
     uncorrected = without(network, "correction")
     by_name = {"uncorrected": uncorrected, "hippocampus": alone, "both": network}
     table = [variance(network, alone, r, d) for r in CORRELATIONS for d in DELAYS]

@@ -6,7 +6,7 @@
                 text (in standard deviations of the level), and after how many tokens the distance is half its peak
     coherence   how often a level finds the true words that it predicts likelier than those of another text (0.5: chance)
     depth       what a token's prediction loses, in nats (KL), when the levels from k on are cut off, beside what the ideal
-                observer loses; the depth needed is the smallest k that loses less than ENOUGH
+                observer loses; the depth needed is 1 and one more for every k that loses ENOUGH or more
 
 Left out: the weight of a level, see `nmri3d.phantoms.world_model.weight`.
 """

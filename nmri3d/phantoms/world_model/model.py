@@ -23,7 +23,7 @@ What a step is, is the token, not the level: all four levels run at every token,
 a level is a depth in the brain.
 
 Left out: sampling of text; levels beyond the four that the corpus has; saving the work of levels that are not asked (all are
-computed, `depth` weighs them); clocks that are all alike (the ablation "equal clocks" shows what they give).
+computed, `depth` weighs them); clocks that are all alike (that is the ablation "equal clocks").
 """
 
 from __future__ import annotations

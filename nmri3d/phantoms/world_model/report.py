@@ -58,21 +58,22 @@ def _networks(found: Mapping[str, Sequence[Figures]], ideal: Mapping[str, Any]) 
 
 
 def _weights(found: Mapping[str, Sequence[Figures]], ideal: Mapping[str, Any]) -> str:
-    """Evidence needed to change each level and its growth."""
+    """Evidence needed to change each level, the share of streams that never change it, and its growth."""
     units = [f"{name}, {unit}" for unit in ("nats", "tokens") for name in DEPTHS]
     threshold = [f"{value:.2f}" for value in ideal["weight"]["threshold"]]
-    rows = [["ln((n-1)(1-h)/h)", *threshold, *[NOTHING] * (len(DEPTHS) + 2)], _weight("ideal observer", [ideal])]
+    rows = [["ln((n-1)(1-h)/h)", *threshold, *[NOTHING] * (2 * len(DEPTHS) + 1)], _weight("ideal observer", [ideal])]
     rows += [_weight(name, own) for name, own in found.items() if "weight" in own[0]]
-    return table(["evidence that changes a level", *units, "growth, nats", "growth, tokens"], rows)
+    unmoved = [f"{name}, unmoved" for name in DEPTHS]
+    return table(["evidence that changes a level", *units, *unmoved, "growth (nats and tokens)"], rows)
 
 
 def _weight(name: str, found: Sequence[Mapping[str, Any]]) -> list[str]:
     cells = [name]
     for unit in ("nats", "tokens"):
         cells += [spread([row["weight"][unit][level] for row in found], ".2f") for level in ALL_LEVELS]
-    for unit in ("growth_nats", "growth_tokens"):
-        cells.append(", ".join(spread([row["weight"][unit][step] for row in found], ".2f") for step in ALL_LEVELS[:-1]))
-    return cells
+    cells += [spread([row["weight"]["unmoved"][level] for row in found], ".2f") for level in ALL_LEVELS]
+    growth = [spread([row["weight"]["growth_nats"][step] for row in found], ".2f") for step in ALL_LEVELS[:-1]]
+    return [*cells, ", ".join(growth)]
 
 
 def _levels(found: Sequence[Figures]) -> str:
@@ -84,6 +85,12 @@ def _levels(found: Sequence[Figures]) -> str:
         "coherence": lambda row, level: row["coherence"][level],
         "depth needed after its cue": lambda row, level: row["depth"]["needed_after_cue"][level],
         "the ideal observer's": lambda row, level: row["depth"]["needed_after_cue_ideal"][level],
+        "asked for after its cue": lambda row, level: (
+            row["depth"]["gate_after_cue"][level][level - 1] if level else None
+        ),
+        "asked for after the lowest cue": lambda row, level: (
+            row["depth"]["gate_after_cue"][0][level - 1] if level else None
+        ),
     }
     rows = [
         [name, *(spread([value(row, level) for row in found]) for value in columns.values())]

@@ -189,8 +189,9 @@ def _flat(seed: int, progress: Progress, rate: float = RATES["flat"]) -> dict[st
 
 
 def _perplexity(model: nn.Module, tokens: np.ndarray) -> float:
+    """In evaluation mode, also of a network that was not trained."""
     with torch.no_grad():
-        return measures.perplexity(model(torch.as_tensor(tokens)), tokens)
+        return measures.perplexity(model.eval()(torch.as_tensor(tokens)), tokens)
 
 
 RECIPE = WorldModelRecipe()

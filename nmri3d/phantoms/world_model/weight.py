@@ -7,7 +7,7 @@ new value against the old. The evidence needed is what has been given when a rea
 one.
 
     nats    faint words given until then * faint
-    tokens  tokens given until then, cues included
+    tokens  tokens given until then, cues included: two a word, so that both grow alike
 
 A level that has not changed after `LONGEST` faint words counts as needing that many, and is counted in `unmoved`.
 
