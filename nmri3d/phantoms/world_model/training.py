@@ -34,7 +34,7 @@ from nmri3d.phantoms.world_model.model import Config, WorldModel
 UPDATES, BATCH, LONG = 1200, 64, 96
 STARTS = (0.0, 0.04, 0.08, 0.12)
 """Share of the training after which each level takes part."""
-RATES_TRIED = (4e-3, 6e-3, 8e-3)
+RATES_TRIED = (4e-3, 6e-3, 8e-3, 1e-2)
 RATES = {"world model": 6e-3, "flat": 8e-3}
 """The baseline's is the best on the development text, of the runs "rate ..."."""
 
