@@ -10,7 +10,7 @@ Left out: gradients (`nmri3d.models.gradients`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -22,6 +22,14 @@ from nmri3d.models.writes import OutputWeights
 
 Readers = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Residuals that the query, key and value inputs of some heads read, three of [heads, T, d_model]."""
+
+
+class Attention(NamedTuple):
+    """What computes the attention of a layer, and what its heads write."""
+
+    block: Block
+    parts: Sequence[ProjectionRows]
+    outputs: OutputWeights
 
 
 def heads_of_readers(
@@ -68,33 +76,19 @@ def heads_of_readers(
 
 
 def reread(
-    block: Block,
-    parts: Sequence[ProjectionRows],
-    outputs: OutputWeights,
-    recording: Recording,
-    layer: int,
-    inputs: Readers,
-    heads: Sequence[int],
+    attention: Attention, recording: Recording, layer: int, inputs: Readers, heads: Sequence[int]
 ) -> torch.Tensor:
     """What some heads write when their inputs read other residuals; see `ResidualBackend.reread`."""
     with torch.no_grad():
         whole = recording.heads[layer].clone()
-        z = heads_of_readers(block, parts, recording.arguments[layer], inputs, heads)
+        z = heads_of_readers(attention.block, attention.parts, recording.arguments[layer], inputs, heads)
         whole[:, list(heads)] = z.to(whole.dtype)
-        return outputs.rows(whole, recording.scales[layer])[:, list(heads)]
+        return attention.outputs.rows(whole, recording.scales[layer])[:, list(heads)]
 
 
-def attention_moved(
-    block: Block,
-    parts: Sequence[ProjectionRows],
-    outputs: OutputWeights,
-    recording: Recording,
-    layer: int,
-    inputs: Readers,
-    head: int,
-) -> torch.Tensor:
+def attention_moved(attention: Attention, recording: Recording, layer: int, inputs: Readers, head: int) -> torch.Tensor:
     """Change of an attention's write; see `ResidualBackend.attention_moved`."""
-    recorded = recording.heads[layer]
+    (block, parts, outputs), recorded = attention, recording.heads[layer]
     with torch.no_grad():
         z = heads_of_readers(block, parts, recording.arguments[layer], inputs, [head])
         whole = recorded.clone()

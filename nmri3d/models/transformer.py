@@ -53,12 +53,12 @@ from nmri3d.models.passes import Passes, Tap
 from nmri3d.models.progress import part
 from nmri3d.models.projections import ProjectionRows, projections
 from nmri3d.models.prompts import end_tokens, single_token, tokenized
-from nmri3d.models.readers import Readers, attention_moved, reread
+from nmri3d.models.readers import Attention, Readers, attention_moved, reread
 from nmri3d.models.readout import Readout as LogitReadout
 from nmri3d.models.recording import Recording, entry_point, recording_taps
 from nmri3d.models.replay import StreamEdit, replay
 from nmri3d.models.site_taps import site_taps
-from nmri3d.models.sites import Block, module_map, sites, wide
+from nmri3d.models.sites import module_map, sites, wide
 from nmri3d.models.token_labels import token_label
 from nmri3d.models.weights import (
     AttentionWeights,
@@ -290,14 +290,14 @@ class Transformer:
 
     def reread(self, recording: Recording, layer: int, inputs: Readers, heads: Sequence[int]) -> torch.Tensor:
         """What some heads write when their inputs read other residuals; see `ResidualBackend.reread`."""
-        return reread(*self._attention_parts(layer), recording, layer, inputs, heads)
+        return reread(self._attention_of(layer), recording, layer, inputs, heads)
 
     def attention_moved(self, recording: Recording, layer: int, inputs: Readers, head: int) -> torch.Tensor:
         """Change of an attention's write; see `ResidualBackend.attention_moved`."""
-        return attention_moved(*self._attention_parts(layer), recording, layer, inputs, head)
+        return attention_moved(self._attention_of(layer), recording, layer, inputs, head)
 
-    def _attention_parts(self, layer: int) -> tuple[Block, tuple[ProjectionRows, ...], OutputWeights]:
-        return self._modules.blocks[layer], self._projections[layer], self._outputs[layer]
+    def _attention_of(self, layer: int) -> Attention:
+        return Attention(self._modules.blocks[layer], self._projections[layer], self._outputs[layer])
 
     def mlp_of(self, layer: int, residual: torch.Tensor) -> torch.Tensor:
         """What the MLP of a layer writes when it reads a residual [steps, d_model]."""

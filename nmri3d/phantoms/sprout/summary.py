@@ -64,7 +64,7 @@ def tables(runs: Sequence[Run], figures: Mapping[Run, Figures]) -> str:
     if own and mean(_swapped("nearest to its own before the rounds")(each) for each in own) >= 0.95:
         blocks.append(
             "The swapped pattern is nearest to its own attractor before any round, so a map that changes nothing would "
-            "pass as well; what shows a return is that the cosine and the units of its own grow while its own stays the nearest. "
+            "pass as well; what shows a return is that the cosine and the units of its own grow while its own stays nearest. "
             "The cosine alone shows none: attractors that merge raise it too."
         )
     if own:
