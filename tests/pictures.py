@@ -92,7 +92,7 @@ def view_pictures() -> None:
         page.keyboard.press("Escape")
         page.select_option('[data-testid="view-menu"]', "lateral_right")
         press("toggle-neurons")
-        page.wait_for_timeout(30_000)
+        page.wait_for_selector('[data-testid="neuron-level"][data-shown="true"]', timeout=300_000)
         save("neurons", 20)
         press("toggle-neurons")
         page.select_option('[data-testid="view-menu"]', "overview")

@@ -77,7 +77,6 @@ def test_the_baseline_has_the_best_of_the_rates_that_were_tried():
     kept = json.loads((folder_of("world-model") / STUDY).read_text())
     runs = {rate: Run(f"rate {rate} flat", SEEDS[0]) for rate in RATES_TRIED} | {RATES["flat"]: Run("flat", SEEDS[0])}
     found = {rate: kept[run.key]["development"] for rate, run in runs.items()}
-    assert len(found) == 3
     assert min(found, key=found.__getitem__) == RATES["flat"]
 
 
