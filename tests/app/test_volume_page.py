@@ -410,6 +410,7 @@ def test_the_volume_waits_for_labels_that_the_slices_already_asked_for(
     scanned.wait_for_selector(by("slice-axial"))
 
 
+@pytest.mark.browser
 def test_keys_open_slices_and_volume(scanned: Any) -> None:
     assert scanned.locator(by("slice-axial")).count() == 0
     scanned.evaluate("document.activeElement.blur()")  # else it is typed into the prompt

@@ -404,6 +404,7 @@ def test_a_module_whose_gradient_explodes_is_cut_and_the_others_are_not():
 
 
 def test_the_curriculum_starts_with_shorter_programs(training_set):
+    assert set(training_set.draw(60, 0.0).lengths) == {1}
     assert set(training_set.draw(300, START).lengths) == {1, 2, 3}
     assert set(training_set.draw(300, 1.0).lengths) == {1, 2, 3, 4, 5}
 

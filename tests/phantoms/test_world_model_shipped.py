@@ -58,6 +58,7 @@ def test_every_level_names_its_own_variable(figures):
 def test_evidence_grows_twofold_from_level_to_level(figures):
     for network in (figures, figures["ideal"]):
         assert min(network["weight"]["growth_nats"]) >= 2
+        assert min(network["weight"]["growth_tokens"]) >= 2
 
 
 def test_the_answer_key_says_what_was_measured(model, figures):
@@ -77,6 +78,7 @@ def test_the_baseline_has_the_best_of_the_rates_that_were_tried():
     kept = json.loads((folder_of("world-model") / STUDY).read_text())
     runs = {rate: Run(f"rate {rate} flat", SEEDS[0]) for rate in RATES_TRIED} | {RATES["flat"]: Run("flat", SEEDS[0])}
     found = {rate: kept[run.key]["development"] for rate, run in runs.items()}
+    assert len(found) == 4
     assert min(found, key=found.__getitem__) == RATES["flat"]
 
 
